@@ -1,0 +1,2 @@
+//! The kvern binary.
+fn main() {}

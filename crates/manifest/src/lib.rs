@@ -1,0 +1,1 @@
+//! kvern.toml: as written, then checked.

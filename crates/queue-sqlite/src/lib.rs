@@ -1,0 +1,1 @@
+//! The embedded queue: SQLite behind one writer thread.

@@ -1,0 +1,59 @@
+//! What a queue refuses, and why.
+
+use kvern_core::{FunctionName, JobId, State};
+
+/// Every way in which a queue can say no. The text is for a person; the gateway maps the variant to a status.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// `max_queued` jobs of this function wait already. Nothing was stored. Try again later.
+    #[error("the queue of `{function}` is full: {limit} jobs wait")]
+    Full {
+        /// The function.
+        function: FunctionName,
+        /// Its `max_queued`.
+        limit: u64,
+    },
+    /// The payload is larger than this queue stores.
+    #[error("{bytes} bytes are more than the {limit} bytes that this queue stores")]
+    TooLarge {
+        /// Size of the payload.
+        bytes: u64,
+        /// What the queue stores at most.
+        limit: u64,
+    },
+    /// The idempotency key was used with another body.
+    #[error("the idempotency key was already used for job {0} with another body")]
+    KeyReused(JobId),
+    /// No such job, or it was forgotten.
+    #[error("there is no job {0}")]
+    UnknownJob(JobId),
+    /// The job is in a state in which this cannot be done.
+    #[error("job {id} is {state}")]
+    WrongState {
+        /// The job.
+        id: JobId,
+        /// Where it stands.
+        state: State,
+    },
+    /// The lease is over: it expired, the job was given to another, or the server restarted. The outcome is not stored.
+    #[error("the lease on job {0} is over; another attempt owns the job now")]
+    StaleLease(JobId),
+    /// The cursor does not belong to this list.
+    #[error("the cursor belongs to another list")]
+    BadCursor,
+    /// The stored bytes of the job do not match their checksum.
+    #[error("the stored bytes of job {0} are damaged")]
+    Damaged(JobId),
+    /// There is no room: the disk, or the bound on unsynced bytes. Nothing was stored. Try again later.
+    #[error("there is no room to store the job: {0}")]
+    NoSpace(String),
+    /// The queue cannot tell whether it stored this. The same idempotency key makes a retry safe.
+    #[error("the store failed while it wrote; whether the job was kept is unknown: {0}")]
+    Unknown(String),
+    /// The queue takes nothing any more: it is sealed after a failed write, or closing.
+    #[error("the queue is closed: {0}")]
+    Closed(String),
+    /// Anything else that broke, as the log should have it.
+    #[error("the queue failed: {0}")]
+    Broken(String),
+}

@@ -1,0 +1,23 @@
+//! The Queue contract, its in-memory reference and the conformance suite that every adapter passes.
+//!
+//! A queue holds jobs from acceptance until they are forgotten. It knows nothing of HTTP, processes or retry policies:
+//! the worker decides what follows an outcome, the queue stores it and moves the job in one step.
+//!
+//! Read [`contract`] first: the numbered rules stand there. [`memory`] is the executable specification.
+
+pub mod clock;
+pub mod contract;
+pub mod error;
+pub mod events;
+pub mod job;
+pub mod payload;
+
+pub use clock::Clock;
+pub use contract::{Durability, Queue};
+pub use error::Error;
+pub use events::{Event, Hub, Watch, Watcher};
+pub use job::{
+    Ask, Cursor, Filter, FunctionStats, Idempotency, Lease, LeaseState, LeaseToken, Leased, NewJob, Page, Retention,
+    Settlement, Stats, Submitted, Swept, Want, WorkerInfo,
+};
+pub use payload::{Blob, Payload, Stage, Stored};

@@ -1,0 +1,72 @@
+//! The Invoke contract: a call, from request to reply, with nothing stored.
+//!
+//! The worker's pool implements it and the binary hands it to the gateway, so that the two never import each other.
+//!
+//! 1. A call runs at most once: it is never retried by us.
+//! 2. A call waits for a free slot no longer than its deadline, and no more than a bounded number wait
+//!    ([`CallError::Busy`]).
+//! 3. Dropping the call, or the reply's stream, stops the attempt.
+//! 4. The reply begins when the function's first output byte or its outcome is known, whichever is first.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kvern_core::{Failure, FunctionName};
+
+use crate::body::Body;
+
+/// Runs calls.
+#[async_trait]
+pub trait Invoke: Send + Sync + 'static {
+    /// Runs the function once and gives its reply.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    async fn call(&self, call: Call) -> Result<Reply, CallError>;
+}
+
+/// A synchronous invocation.
+#[derive(Debug)]
+pub struct Call {
+    /// What to run.
+    pub function: FunctionName,
+    /// The input's content type, as the client sent it.
+    pub content_type: Option<String>,
+    /// The input.
+    pub body: Body,
+    /// How long the caller is ready to wait for a slot; the function's own timeout counts from its start.
+    pub patience: Duration,
+}
+
+/// What the function answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status, where the function chose one.
+    pub status: Option<u16>,
+    /// Content type that the function gave.
+    pub content_type: String,
+    /// The output.
+    pub body: Body,
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No such function here.
+    #[error("there is no function `{0}`")]
+    UnknownFunction(FunctionName),
+    /// Every slot is taken and too many calls wait, or the patience ran out.
+    #[error("every instance of `{function}` is busy")]
+    Busy {
+        /// The function.
+        function: FunctionName,
+        /// When to come back, in whole seconds.
+        retry_after_s: u32,
+    },
+    /// The worker is stopping.
+    #[error("the worker is stopping")]
+    Stopping,
+    /// The function failed, timed out or crashed.
+    #[error("{0}")]
+    Failed(Failure),
+}

@@ -1,0 +1,1 @@
+//! Leases jobs, runs them on a runtime, settles them.
