@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kvern_core::UnixMs;
+use tokio::sync::Notify;
+
+/// Longest sleep of [`Clock::reached`] on the system clock before it looks at the wall again, which may have jumped.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Wall-clock and monotonic time. Cheap to clone; clones share the hands of a manual clock.
 ///
@@ -23,6 +27,7 @@ enum Source {
 struct Hands {
     wall_ms: AtomicU64,
     monotonic_ms: AtomicU64,
+    moved: Notify,
 }
 
 impl Clock {
@@ -35,7 +40,7 @@ impl Clock {
     /// A clock that only moves when told.
     #[must_use]
     pub fn manual(now: UnixMs) -> Self {
-        let hands = Hands { wall_ms: AtomicU64::new(now.0), monotonic_ms: AtomicU64::new(0) };
+        let hands = Hands { wall_ms: AtomicU64::new(now.0), monotonic_ms: AtomicU64::new(0), moved: Notify::new() };
         Self(Source::Manual(Arc::new(hands)))
     }
 
@@ -72,6 +77,7 @@ impl Clock {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         hands.wall_ms.fetch_add(by, Ordering::SeqCst);
         hands.monotonic_ms.fetch_add(by, Ordering::SeqCst);
+        hands.moved.notify_waiters();
     }
 
     /// Sets the wall clock of a manual clock, forward or back, and leaves the monotonic reading alone.
@@ -81,5 +87,29 @@ impl Clock {
     pub fn jump_to(&self, now: UnixMs) {
         let Source::Manual(hands) = &self.0 else { panic!("the system clock cannot be moved") };
         hands.wall_ms.store(now.0, Ordering::SeqCst);
+        hands.moved.notify_waiters();
+    }
+
+    /// Returns once the wall shows `at` or later. May be dropped.
+    pub async fn reached(&self, at: UnixMs) {
+        loop {
+            match &self.0 {
+                Source::System => {
+                    let left = at.since(self.now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+                }
+                Source::Manual(hands) => {
+                    // Made before the look, so a move in between is not missed.
+                    let moved = hands.moved.notified();
+                    if self.now() >= at {
+                        return;
+                    }
+                    moved.await;
+                }
+            }
+        }
     }
 }

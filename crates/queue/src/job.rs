@@ -19,9 +19,9 @@ pub struct NewJob {
     pub content_type: Option<String>,
     /// Deduplicates submits.
     pub idempotency: Option<Idempotency>,
-    /// Not before this time.
+    /// Not before this time. A time that has come makes the job queued, as none does.
     pub not_before: Option<UnixMs>,
-    /// Fails if it has not started by this time.
+    /// Fails if it waits at this time or later, also when it waits for another attempt.
     pub expires_at: Option<UnixMs>,
     /// 0 (last) to 9 (first).
     pub priority: u8,
@@ -45,7 +45,8 @@ pub struct Idempotency {
 pub struct Submitted {
     /// The job.
     pub id: JobId,
-    /// Its state at the commit: queued or scheduled; for a twin, the state that the first job has now.
+    /// Its state at the commit: queued or scheduled; for a twin, the state that the first job has now, or had last if
+    /// it is forgotten and only the key is left.
     pub state: State,
     /// Whether the idempotency key had made it before.
     pub duplicate: bool,
@@ -77,7 +78,7 @@ pub struct Want {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lease(LeaseToken);
 
-/// What fences a lease: a later attempt, or a restart of the queue, has another token.
+/// What fences a lease: a later attempt, or a restart of the queue, has another token. No two leases share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseToken {
     /// The job.
@@ -86,6 +87,9 @@ pub struct LeaseToken {
     pub attempt: u32,
     /// The life of the queue in which it was given.
     pub epoch: u64,
+    /// Which lease of that life. A release leaves the attempt's number as it was, so the number alone would let a
+    /// repeated release end the lease of the next holder.
+    pub serial: u64,
 }
 
 /// A job with the right to run it.
@@ -111,6 +115,9 @@ pub enum LeaseState {
 }
 
 /// How an attempt ended, and what follows.
+///
+/// The record keeps the time of the lease as `started_at` and the queue's own time of the settlement as `finished_at`;
+/// the times in `attempt` are the worker's.
 #[derive(Debug, Clone)]
 pub enum Settlement {
     /// It has an outcome.
@@ -130,14 +137,18 @@ pub enum Settlement {
     Release,
 }
 
-/// Which jobs to list. All that is set must hold.
+/// Which jobs to list, the latest move first. All that is set must hold.
+///
+/// A list goes by [`crate::list::place`]: the milliseconds at which the job entered its state, then its id, both
+/// descending. A job that is queued or runs stands where it was accepted (`running` is not stored, so a lease does not
+/// move it), a scheduled job at its due time, a finished one at its finish.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Filter {
     /// Of this function.
     pub function: Option<FunctionName>,
     /// In one of these states; empty means any.
     pub states: Vec<State>,
-    /// Entered its state (accepted, started, finished; for a scheduled job: is due) at or after this time.
+    /// Its place in the list is at or after this time: accepted, finished, or for a scheduled job due.
     pub since: Option<UnixMs>,
 }
 
@@ -191,7 +202,8 @@ pub struct WorkerInfo {
     pub seen_at: UnixMs,
 }
 
-/// How long finished jobs of each function are kept, for the sweep.
+/// How long finished jobs of each function are kept, for the sweep. For functions that it does not name (no longer in
+/// the manifest) [`kvern_core::limits::KEEP_SUCCEEDED_DEFAULT`] and [`kvern_core::limits::KEEP_FAILED_DEFAULT`] hold.
 pub type Retention = Vec<(FunctionName, Keep)>;
 
 /// What a sweep did.

@@ -8,6 +8,7 @@
 pub mod body;
 pub mod contract;
 pub mod invoke;
+pub mod prepare;
 
 pub use body::Body;
 pub use contract::{

@@ -1,0 +1,36 @@
+//! Where settings come from: flag, then `KVERN_*` environment, then file, then default.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::exit::{Code, Stop};
+
+/// The default place to listen.
+pub(crate) const LISTEN: &str = "127.0.0.1:8080";
+
+/// The default data directory: the system's for root, the user's own otherwise.
+pub(crate) fn data_dir() -> Result<PathBuf, Stop> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/kvern"));
+    }
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    match base.or(home) {
+        Some(base) => Ok(base.join("kvern")),
+        None => Err(Stop::usage("there is no home directory to keep data in").hint("name one with --data DIR")),
+    }
+}
+
+/// The token: given, or in the file that `KVERN_TOKEN_FILE` names.
+pub(crate) fn token(given: Option<String>) -> Result<Option<String>, Stop> {
+    if given.is_some() {
+        return Ok(given);
+    }
+    let Some(path) = std::env::var_os("KVERN_TOKEN_FILE") else { return Ok(None) };
+    let text = fs::read_to_string(&path).map_err(|error| {
+        let path = PathBuf::from(&path);
+        Stop::new(Code::Usage, format!("cannot read the token from {}: {error}", path.display()))
+            .hint("KVERN_TOKEN_FILE must name a readable file that holds the token and nothing else")
+    })?;
+    Ok(Some(text.trim().to_owned()))
+}

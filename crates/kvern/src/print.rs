@@ -1,0 +1,68 @@
+//! Printing: data on stdout, everything else on stderr. The only file that may write to either.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program prints")]
+
+use std::io::{IsTerminal, Write};
+
+/// Writes data for programs or pipes.
+///
+/// A reader that has gone is the reader's right: the rest is not written, and nothing is said.
+pub(crate) fn data(bytes: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+}
+
+/// Writes a line of data.
+pub(crate) fn line(text: &str) {
+    data(format!("{text}\n").as_bytes());
+}
+
+/// Tells the person something.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A JSON document, indented.
+pub(crate) fn json(value: &serde_json::Value) {
+    line(&serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// Rows under headings, in columns as wide as they must be.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
+    let mut widths: Vec<usize> = headings.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let heading: Vec<String> = headings.iter().map(|h| h.to_uppercase()).collect();
+    for row in std::iter::once(&heading).chain(rows) {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        line(cells.join("  ").trim_end());
+    }
+}
+
+/// Whether a person looks at stderr and wants colour (<https://no-color.org>).
+pub(crate) fn in_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// The text in this ANSI colour, if colour is wanted.
+pub(crate) fn paint(text: &str, colour: Colour) -> String {
+    if in_colour() { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
+}
+
+/// ANSI colours by meaning.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Colour {
+    /// Went well.
+    Good = 32,
+    /// Went wrong.
+    Bad = 31,
+    /// Needs a look.
+    Warn = 33,
+    /// Beside the point.
+    Dim = 2,
+    /// To be clicked or typed.
+    Accent = 36,
+}

@@ -1,0 +1,69 @@
+//! `kvern functions`: list, describe, pause, resume.
+
+use serde_json::Value;
+
+use crate::cli::{Format, FunctionsVerb, Global};
+use crate::client::Client;
+use crate::exit::{Outcome, Stop};
+use crate::print;
+use crate::show;
+
+/// Does what the verb says.
+pub(crate) async fn run(global: &Global, verb: &FunctionsVerb) -> Outcome {
+    let client = Client::new(global)?;
+    match verb {
+        FunctionsVerb::List => list(global, &client).await,
+        FunctionsVerb::Describe { name } => {
+            let function = client.get(&format!("/v1/functions/{}", checked(name)?)).await?.json()?;
+            show::fields(global, &function);
+            Ok(())
+        }
+        FunctionsVerb::Pause { name } => switch(global, &client, name, "pause", "paused").await,
+        FunctionsVerb::Resume { name } => switch(global, &client, name, "resume", "resumed").await,
+    }
+}
+
+async fn list(global: &Global, client: &Client) -> Outcome {
+    let answer = client.get("/v1/functions").await?.json()?;
+    if global.output == Format::Json {
+        print::json(&answer);
+        return Ok(());
+    }
+    let functions = answer.get("functions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let rows: Vec<Vec<String>> = functions.iter().map(row).collect();
+    print::table(&["function", "runs", "version", "queued", "running", "succeeded", "failed", "state"], &rows);
+    Ok(())
+}
+
+fn row(function: &Value) -> Vec<String> {
+    let count = |state: &str| function.pointer(&format!("/jobs/{state}")).map(Value::to_string).unwrap_or_default();
+    let state = match (function.get("paused").and_then(Value::as_bool), function.get("error").is_some_and(|e| !e.is_null())) {
+        (_, true) => "broken",
+        (Some(true), _) => "paused",
+        _ => "live",
+    };
+    let word = |key: &str| show::text(function, key).to_owned();
+    vec![
+        word("name"),
+        word("runs"),
+        word("version"),
+        count("queued"),
+        count("running"),
+        count("succeeded"),
+        count("failed"),
+        state.to_owned(),
+    ]
+}
+
+async fn switch(global: &Global, client: &Client, name: &str, verb: &str, done: &str) -> Outcome {
+    let answer = client.post(&format!("/v1/functions/{}/{verb}", checked(name)?)).await?;
+    match global.output {
+        Format::Json => print::json(&answer.json()?),
+        Format::Table => print::say(&format!("{name} {done}")),
+    }
+    Ok(())
+}
+
+fn checked(name: &str) -> Result<&str, Stop> {
+    name.parse::<kvern_core::FunctionName>().map_err(|bad| Stop::usage(bad.to_string())).map(|_| name)
+}

@@ -1,0 +1,142 @@
+//! `kvern __jail`: the parent of every function process.
+//!
+//! It is our own binary, executed again, because what must happen between fork and exec (limits, a session, the private
+//! descriptor) needs unsafe code in a threaded server and none in a small process with one thread. The jail
+//!
+//! - is the subreaper of all that the function starts, so that a child which detaches itself (`setsid`, double fork) is
+//!   still found;
+//! - holds one end of the [`leash`]: when the server asks, or dies, everything is killed;
+//! - sets the limits, and tells how the function ended;
+//! - cleans up: the function's temporary folder, the cgroup, its own record.
+//!
+//! It never reads or writes what the function reads or writes. Read `run` first.
+
+pub(crate) mod cgroup;
+pub(crate) mod leash;
+mod limit;
+pub(crate) mod record;
+pub(crate) mod task;
+pub(crate) mod tree;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitStatus};
+
+use leash::{Ending, JailEnd, Order};
+use limit::Limit;
+use record::Record;
+use task::Task;
+
+/// The private descriptor's number, for the shim; the shim takes it out of the environment.
+pub(crate) const DESCRIPTOR_VARIABLE: &str = "KVERN_FD";
+
+/// How often detached grandchildren that have ended are buried while the function lives.
+const BURY_EVERY: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// How often the function's death is looked for where the kernel has no pidfd (before 5.3).
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+
+/// The whole life of a jail. The binary calls it before anything else when its first argument is `__jail`.
+///
+/// The further arguments are the server's; see `task.rs`. Not for people.
+#[must_use]
+pub fn jail_main() -> ExitCode {
+    let mut leash = JailEnd::new();
+    match Task::parse(std::env::args_os().skip(2)).and_then(|task| run(&task, &mut leash)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            leash.cannot(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
+    // A session of its own: what a person types into the server's terminal is not for functions.
+    rustix::process::setsid()?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    let Some(private) = leash.receive_descriptor()? else {
+        return Ok(()); // The server has gone already.
+    };
+    let mut record = Record::write(&task.records)?;
+    fs::create_dir_all(&task.scratch)?;
+    let limit = Limit::enter(task.memory.as_ref());
+    let spawned = spawn(task, private);
+    limit.leave(spawned.as_ref().ok().map(|main| main.pid));
+    let result = spawned.and_then(|main| {
+        record.add(main.pid)?;
+        leash.started(main.pid, limit.kind());
+        let status = watch(&main, leash)?;
+        limit.kill();
+        tree::kill_all_children();
+        leash.ended(Ending::new(status, limit.was_hit()));
+        Ok(())
+    });
+    // The server was told first: it need not wait for the removal of files.
+    limit.remove();
+    _ = fs::remove_dir_all(&task.scratch);
+    record.remove();
+    result
+}
+
+struct Main {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
+fn spawn(task: &Task, private: OwnedFd) -> io::Result<Main> {
+    let mut command = Command::new(&task.argv[0]);
+    command.args(&task.argv[1..]).process_group(0);
+    if task.is_handler {
+        // It came without close-on-exec, and this process has one thread: the number reaches this child and no other.
+        command.env(DESCRIPTOR_VARIABLE, OsString::from(private.as_raw_fd().to_string())).stdin(Stdio::null());
+    } else {
+        command.stdin(Stdio::from(private.try_clone()?));
+        rustix::io::fcntl_setfd(&private, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    let child = command.spawn()?;
+    let pid = Pid::from_child(&child);
+    // When the whole machine runs out of memory, a function goes before the server does.
+    _ = fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "500");
+    Ok(Main { pid, pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok() })
+}
+
+/// Carries out the server's orders until the function's process has ended.
+fn watch(main: &Main, leash: &JailEnd) -> io::Result<WaitStatus> {
+    let mut server_is_there = true;
+    loop {
+        if let Some(status) = tree::bury(main.pid)? {
+            return Ok(status);
+        }
+        match next_order(main, leash, server_is_there)? {
+            None => {}
+            Some(Order::Terminate) => _ = rustix::process::kill_process_group(main.pid, Signal::TERM),
+            Some(order @ (Order::Kill | Order::ServerGone)) => {
+                server_is_there &= order == Order::Kill;
+                _ = rustix::process::kill_process_group(main.pid, Signal::KILL);
+                _ = rustix::process::kill_process(main.pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+fn next_order(main: &Main, leash: &JailEnd, server_is_there: bool) -> io::Result<Option<Order>> {
+    let leash_fd = leash.fd();
+    let mut fds = Vec::with_capacity(2);
+    fds.extend(server_is_there.then(|| PollFd::new(&leash_fd, PollFlags::IN)));
+    let leash_len = fds.len();
+    fds.extend(main.pidfd.as_ref().map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)));
+    let patience = if main.pidfd.is_some() { BURY_EVERY } else { LOOK_EVERY };
+    match rustix::event::poll(&mut fds, Some(&patience)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let has_order = fds[..leash_len].iter().any(|fd| !fd.revents().is_empty());
+    if has_order { leash.order().map(Some) } else { Ok(None) }
+}
