@@ -68,14 +68,20 @@ def main(argv: list) -> int:
         print(f"bench/run: the data directory is on {kind}, where an fsync costs nothing; "
               "choose a directory on a disk with --work DIR", file=sys.stderr)
         return EXIT_USAGE
-    # A stop from outside unwinds like Ctrl-C, so that every process that was started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A stop from outside unwinds like Ctrl-C, so that every process that was started is stopped. Both are set, because
+    # a shell may have started us in the background with SIGINT ignored.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         with open(options.work / "lock", "w") as lock:
             return _locked_run(lock, options, cases)
     except KeyboardInterrupt:
         say("interrupted; everything that was started has been stopped, nothing was written")
         return EXIT_INTERRUPTED
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _locked_run(lock, options: argparse.Namespace, cases: list) -> int:

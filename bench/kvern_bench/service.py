@@ -1,6 +1,7 @@
 """One process that the benchmark started: it is stopped by its own process id, and by nothing wider."""
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ class Service:
             self.process = subprocess.Popen(
                 list(argv), cwd=directory, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True)
+        _running.add(self)
 
     @property
     def root(self) -> int:
@@ -82,12 +84,23 @@ class Service:
         except ProcessLookupError:
             pass
         self.process.wait(STOP_SECONDS_MAX)
+        _running.discard(self)
 
     def __enter__(self) -> "Service":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+# Whatever a case could not stop on its way out is stopped here; nothing that the benchmark started outlives it.
+_running: set = set()
+
+
+@atexit.register
+def _stop_the_rest() -> None:
+    for service in list(_running):
+        service.kill()
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ REFERENCES = {
     "cost": (("cost/article-always", "article, always"),),
     "resident": (),
 }
-HEADER = ("case", "median", "p50 ms", "p99 ms", "ratio", "CPU cores: server, load, others", "rounds")
+HEADER = ("row", "case", "median", "p50 ms", "p99 ms", "ratio", "CPU cores: server, load, others", "rounds")
 
 
 def headline(case: Case) -> tuple:
@@ -37,11 +37,11 @@ def _line(case: Case, results: Results) -> tuple:
     name, write = headline(case)
     value = results.median(case.key, name)
     if value is None:
-        return case.label, results.reason(case.key), "", "", "", "", ""
+        return case.row, case.label, results.reason(case.key), "", "", "", "", ""
     rounds = ", ".join(write(each).split(" ")[0] for each in results.values(case.key, name))
     reason = results.reason(case.key)
     median = "; ".join(filter(None, [write(value), *_extras(case, results)]))
-    return (case.label, median, _milliseconds(case, results, "p50_ms"), _milliseconds(case, results, "p99_ms"),
+    return (case.row, case.label, median, _milliseconds(case, results, "p50_ms"), _milliseconds(case, results, "p99_ms"),
             _ratios(case, results, name), _shares(case, results), f"{rounds}; {reason}" if reason else rounds)
 
 

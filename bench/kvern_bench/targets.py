@@ -168,7 +168,7 @@ def judge(measured: Measured) -> list[Verdict]:
 def _judge_one(target: Target, measured: Measured) -> Verdict:
     value, bar = target.measure(measured), target.bar(measured)
     # A round that failed is named even where the others give a verdict.
-    reason = "; ".join(filter(None, map(measured.results.reason, target.cases)))
+    reason = "; ".join(dict.fromkeys(filter(None, map(measured.results.reason, target.cases))))
     relation = ("at least" if target.at_least else "below" if target.strict else "at most")
     text = f"{relation} {_number(bar)} {target.unit}".strip()
     if value is None or bar != bar:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..service import BenchFailure, Service, accepts_connections
+from ..service import Service, accepts_connections
 
 HEAD = """
 daemon off;
@@ -29,7 +29,7 @@ def start(directory: Path, port: int, main: str, http: str) -> Service:
     service = Service("nginx", ["nginx", "-p", str(directory), "-c", str(configuration)], directory)
     try:
         service.wait_until(lambda: accepts_connections(port))
-    except BenchFailure:
+    except BaseException:
         service.stop()
         raise
     return service

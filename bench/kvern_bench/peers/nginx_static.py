@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ..service import Service, free_port
 from . import nginx
@@ -28,14 +28,18 @@ class NginxStatic:
     def __init__(self, directory: Path):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/submit-job"
-        self._service: Service = nginx.start(directory, self.port, MAIN, HTTP.format(port=self.port))
+        self._directory = directory
+        self._service: Optional[Service] = None
 
     @property
     def roots(self) -> list[int]:
+        assert self._service is not None
         return [self._service.root]
 
     def __enter__(self) -> "NginxStatic":
+        self._service = nginx.start(self._directory, self.port, MAIN, HTTP.format(port=self.port))
         return self
 
     def __exit__(self, *_: Any) -> None:
+        assert self._service is not None
         self._service.stop()

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from .. import syscalls
 from ..redisclient import RedisClient
@@ -15,18 +15,24 @@ class RedisServer:
     def __init__(self, directory: Path, appendfsync: str, trace: bool = False):
         self.port = free_port()
         self.trace_file = directory / "redis.strace" if trace else None
-        data = directory / "redis"
+        self._directory, self._appendfsync = directory, appendfsync
+        self._service: Optional[Service] = None
+
+    def _start(self) -> Service:
+        data = self._directory / "redis"
         data.mkdir()
         argv = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(data), "--save", "",
-                "--appendonly", "yes", "--appendfsync", appendfsync, "--maxclients", "10000"]
-        self._service = Service("redis", argv, directory, trace_file=self.trace_file)
+                "--appendonly", "yes", "--appendfsync", self._appendfsync, "--maxclients", "10000"]
+        return Service("redis", argv, self._directory, trace_file=self.trace_file)
 
     @property
     def roots(self) -> list[int]:
+        assert self._service is not None
         return [self._service.root]
 
     @property
     def pid(self) -> int:
+        assert self._service is not None
         return self._service.pid
 
     def fsyncs(self) -> int:
@@ -42,12 +48,15 @@ class RedisServer:
         client.close()
 
     def __enter__(self) -> "RedisServer":
+        self._service = self._start()
         try:
             self._service.wait_until(lambda: accepts_connections(self.port))
         except BaseException:
-            self._service.stop()
+            assert self._service is not None
+        self._service.stop()
             raise
         return self
 
     def __exit__(self, *_: Any) -> None:
+        assert self._service is not None
         self._service.stop()

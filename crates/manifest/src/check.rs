@@ -163,9 +163,11 @@ fn concurrency(function: &written::Function, defaults: &Defaults, report: &mut R
 fn memory(field: &Field<Size>, report: &mut Report<'_>) -> Option<Memory> {
     let given = field.given()?;
     if given.value < *bounds::MEMORY.start() {
-        let message =
-            format!("`{}` must be at least {}, not {} bytes", given.path, bounds::MEMORY.start(), given.value);
-        report.add(&given.span, message).hint(format!("did you mean `\"{}M\"`?", given.value.0.clamp(1, 1024)));
+        let message = format!("`{}` must be at least {}, not {}", given.path, bounds::MEMORY.start(), given.value);
+        let mistake = report.add(&given.span, message);
+        if (1..=65_536).contains(&given.value.0) {
+            mistake.hint(format!("did you mean `\"{}M\"`?", given.value.0));
+        }
         return None;
     }
     let bytes = bounded(field, bounds::MEMORY, given.value, report);

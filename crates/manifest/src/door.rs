@@ -64,10 +64,13 @@ fn file_has_a_name(file: &str, ending: &str) -> bool {
 
 /// What to write instead of a file without one of our endings.
 fn better_file(file: &str, entry: Option<&str>) -> String {
-    // `tasks:resize` (as gunicorn writes it) and `tasks.resize` (as AWS Lambda does) are names of modules.
+    // `tasks:resize` (as gunicorn writes it) and `tasks.resize` (as AWS Lambda does) are names of modules. Up to
+    // three letters behind a dot are rather the ending of a file.
     let guess = match (entry, file.split_once('.')) {
         (Some(entry), None) if is_identifier(file) => Some((file, entry)),
-        (None, Some((module, entry))) if is_identifier(module) && is_identifier(entry) => Some((module, entry)),
+        (None, Some((module, entry))) if is_identifier(module) && is_identifier(entry) && entry.len() > 3 => {
+            Some((module, entry))
+        }
         _ => None,
     };
     match guess {

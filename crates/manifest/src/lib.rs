@@ -25,6 +25,7 @@ mod route;
 mod schema;
 mod syntax;
 mod units;
+mod values;
 mod written;
 
 use std::path::{Path, PathBuf};

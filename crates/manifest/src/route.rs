@@ -45,7 +45,8 @@ fn parse(given: &Given<String>, report: &mut Report<'_>) -> Option<Route> {
     let problem = problem_with(path);
     let method_is_known = METHODS.contains(&method);
     if !method_is_known {
-        let message = format!("`{}` must begin with {}, not {:?}", given.path, methods(), shorten(method));
+        let found = if method.is_empty() { "the path".to_owned() } else { format!("{:?}", shorten(method)) };
+        let message = format!("`{}` must begin with {}, not {found}", given.path, methods());
         let known = METHODS.iter().find(|known| known.eq_ignore_ascii_case(method)).unwrap_or(&"POST");
         let path = if problem.is_some() { "/path" } else { path };
         report.add(&given.span, message).hint(format!("write `\"{known} {}\"`", shorten(path)));

@@ -49,3 +49,53 @@ fn default_value(paragraph: &str) -> Option<Value> {
 pub(crate) fn split_default(paragraph: &str) -> Option<(&str, &str)> {
     paragraph.strip_prefix("Default: ")?.split_once(". ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::{Table, keys_of, nearest};
+    use crate::written::{Function, Keep, Manifest, Retry, Scale, Server};
+
+    /// The keys that a schema documents, and those that the reader accepts.
+    fn keys<T: Table + JsonSchema>() -> (Vec<String>, Vec<&'static str>) {
+        let schema = schema_of::<T>();
+        assert_eq!(schema["additionalProperties"], Value::Bool(false), "unknown keys are mistakes in the schema too");
+        let documented = schema["properties"].as_object().expect("a table").keys().cloned().collect();
+        (documented, keys_of::<T>())
+    }
+
+    #[test]
+    fn what_is_documented_is_what_is_accepted_and_what_is_suggested() {
+        let tables = [
+            keys::<Manifest>(),
+            keys::<Function>(),
+            keys::<Retry>(),
+            keys::<Scale>(),
+            keys::<Keep>(),
+            keys::<Server>(),
+        ];
+        for (mut documented, accepted) in tables {
+            let mut sorted = accepted.clone();
+            sorted.sort_unstable();
+            documented.sort_unstable();
+            assert_eq!(documented, sorted);
+            for key in &accepted {
+                assert_eq!(nearest(&format!("{key}x"), &accepted), Some(*key), "a slip in `{key}` leads back to it");
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_says_what_it_means_and_every_value_its_default() {
+        fn look(path: &str, schema: &Value) {
+            let description = schema["description"].as_str().unwrap_or_else(|| panic!("`{path}` has no description"));
+            if let Some(keys) = schema["properties"].as_object() {
+                keys.iter().for_each(|(key, schema)| look(&format!("{path}.{key}"), schema));
+            } else if !schema["additionalProperties"]["properties"].is_object() {
+                assert!(description.split("\n\n").any(|part| split_default(part).is_some()), "`{path}` has no default");
+            }
+        }
+        look("", &schema());
+        look("functions.NAME", &schema()["properties"]["functions"]["additionalProperties"]);
+    }
+}

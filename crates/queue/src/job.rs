@@ -119,6 +119,7 @@ pub enum LeaseState {
 /// The record keeps the time of the lease as `started_at` and the queue's own time of the settlement as `finished_at`;
 /// the times in `attempt` are the worker's.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "almost every settlement is a finish, and each is moved only once")]
 pub enum Settlement {
     /// It has an outcome.
     Finish {

@@ -3,14 +3,21 @@
 //! A queue holds jobs from acceptance until they are forgotten. It knows nothing of HTTP, processes or retry policies:
 //! the worker decides what follows an outcome, the queue stores it and moves the job in one step.
 //!
-//! Read [`contract`] first: the numbered rules stand there. [`memory`] is the executable specification.
+//! Read [`contract`] first: the numbered rules stand there. [`memory`] is the executable specification; [`record`] and
+//! [`list`] are its pure parts, which adapters share.
+
+pub mod contract;
 
 pub mod clock;
-pub mod contract;
 pub mod error;
 pub mod events;
 pub mod job;
 pub mod payload;
+
+pub mod list;
+pub mod record;
+
+pub mod memory;
 
 pub use clock::Clock;
 pub use contract::{Durability, Queue};
@@ -20,4 +27,5 @@ pub use job::{
     Ask, Cursor, Filter, FunctionStats, Idempotency, Lease, LeaseState, LeaseToken, Leased, NewJob, Page, Retention,
     Settlement, Stats, Submitted, Swept, Want, WorkerInfo,
 };
+pub use memory::MemoryQueue;
 pub use payload::{Blob, Payload, Stage, Stored};

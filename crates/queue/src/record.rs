@@ -126,7 +126,7 @@ pub fn release(job: &mut Job, before: Option<UnixMs>, now: UnixMs) -> Result<(),
     Ok(())
 }
 
-/// The attempt that began at `started_at` was cut off, and that counts.
+/// The attempt was cut off by the death of the server or the worker, and that counts.
 ///
 /// # Errors
 /// [`Error::WrongState`] unless it runs.

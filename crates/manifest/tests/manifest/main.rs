@@ -1,18 +1,24 @@
-//! probe
-#[test]
-fn probe() {
-    let text = std::fs::read_to_string("/tmp/probe.toml").expect("x");
-    for text in text.split("=====\n") {
-        println!("-------\n{text}-------");
-        match kvern_manifest::check(
-            text,
-            std::path::Path::new("kvern.toml"),
-            &kvern_manifest::Defaults { concurrency: 4 },
-        ) {
-            Ok(m) => println!("{m:#?}"),
-            Err(e) => println!("{e}"),
-        }
-    }
-    println!("{}", kvern_manifest::schema_text());
-    println!("{}", kvern_manifest::reference_markdown());
+//! `kvern.toml` from outside: what a user writes, and what a user gets.
+
+mod bad;
+mod good;
+mod load;
+mod never_panics;
+mod schema;
+
+use std::path::Path;
+
+use kvern_manifest::{Defaults, Manifest, Mistakes, check};
+
+/// A machine with four cores.
+const FOUR_CORES: Defaults = Defaults { concurrency: 4 };
+
+/// Checks a manifest that lies in the folder `app`.
+fn check_text(text: &str) -> Result<Manifest, Mistakes> {
+    check(text, Path::new("app/kvern.toml"), &FOUR_CORES)
+}
+
+/// Checks a manifest without mistakes.
+fn good(text: &str) -> Manifest {
+    check_text(text).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
 }

@@ -1,0 +1,271 @@
+//! Every error that the gateway itself answers: RFC 9457 problem documents with a stable code.
+//!
+//! One code has one status, one title and one answer to "may I send it again?"; `docs/errors.md` has a section for each,
+//! and a test holds the two together. What went wrong inside goes to the log only.
+
+use std::borrow::Cow;
+
+use hyper::StatusCode;
+use kvern_core::{Failure, FunctionName, JobId};
+use kvern_queue::Error as QueueError;
+use serde::Serialize;
+
+use crate::settings::{Limits, Settings};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident, $word:literal, $status:ident, $retryable:literal, $title:literal;)*) => {
+        /// The stable codes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word that stands in the document.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// The status that it is answered with.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// Whether the same request may succeed later.
+            #[must_use]
+            pub fn retryable(self) -> bool {
+                match self { $(Self::$name => $retryable,)* }
+            }
+
+            /// What it means, in a few words.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request is not HTTP as it should be.
+    BadRequest, "bad_request", BAD_REQUEST, false, "The request cannot be understood";
+    /// A query parameter that is unknown or wrong.
+    BadQuery, "bad_query", BAD_REQUEST, false, "A query parameter is wrong";
+    /// The cursor is of another list, or damaged.
+    BadCursor, "bad_cursor", BAD_REQUEST, false, "The cursor does not belong to this list";
+    /// The text is not the id of a job.
+    BadJobId, "bad_job_id", BAD_REQUEST, false, "This is not a job id";
+    /// The idempotency key is not one.
+    BadIdempotencyKey, "bad_idempotency_key", BAD_REQUEST, false, "The Idempotency-Key is malformed";
+    /// The function cannot take this input.
+    BadInput, "bad_input", BAD_REQUEST, false, "The function cannot take this input";
+    /// The token is missing or wrong.
+    Unauthorized, "unauthorized", UNAUTHORIZED, false, "A token is needed";
+    /// The request comes by a foreign name or from a foreign page.
+    ForbiddenHost, "forbidden_host", FORBIDDEN, false, "The request comes by a foreign name";
+    /// Nothing is at this path.
+    NotFound, "not_found", NOT_FOUND, false, "There is nothing here";
+    /// No function has this name.
+    UnknownFunction, "unknown_function", NOT_FOUND, false, "There is no such function";
+    /// No job has this id, or it was forgotten.
+    UnknownJob, "unknown_job", NOT_FOUND, false, "There is no such job";
+    /// The path is there, the method is not.
+    MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED, false, "The method is not allowed here";
+    /// The body did not come in time.
+    BodyTimeout, "body_timeout", REQUEST_TIMEOUT, true, "The body did not come in time";
+    /// The job is in a state in which this cannot be done.
+    WrongState, "wrong_state", CONFLICT, false, "The job's state does not allow this";
+    /// The job has no result yet.
+    NotFinished, "not_finished", CONFLICT, true, "The job has not finished";
+    /// The job has no result and will have none: it failed.
+    JobFailed, "job_failed", CONFLICT, false, "The job failed";
+    /// The job has no result and will have none: it was cancelled.
+    JobCancelled, "job_cancelled", CONFLICT, false, "The job was cancelled";
+    /// The body is larger than the function takes.
+    PayloadTooLarge, "payload_too_large", PAYLOAD_TOO_LARGE, false, "The input is too large";
+    /// The key was used with another body.
+    IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY, false, "The Idempotency-Key was used with another body";
+    /// `max_queued` jobs wait.
+    QueueFull, "queue_full", TOO_MANY_REQUESTS, true, "The queue of the function is full";
+    /// The gateway failed.
+    Internal, "internal", INTERNAL_SERVER_ERROR, true, "Kvern failed";
+    /// The stored bytes do not match their checksum.
+    Damaged, "damaged", INTERNAL_SERVER_ERROR, false, "The stored bytes are damaged";
+    /// The function failed in a call.
+    FunctionFailed, "function_failed", BAD_GATEWAY, true, "The function failed";
+    /// No free slot, or too many bytes in flight.
+    TooBusy, "too_busy", SERVICE_UNAVAILABLE, true, "Too much is going on";
+    /// No room on the disk.
+    NoSpace, "no_space", SERVICE_UNAVAILABLE, true, "There is no room to store the job";
+    /// The store failed while it wrote.
+    StoreUnknown, "store_unknown", SERVICE_UNAVAILABLE, true, "Whether the job was stored is unknown";
+    /// The store takes nothing any more.
+    StoreClosed, "store_closed", SERVICE_UNAVAILABLE, true, "The store is closed";
+    /// The server is stopping.
+    Stopping, "stopping", SERVICE_UNAVAILABLE, true, "The server is stopping";
+    /// The function took too long in a call.
+    Timeout, "timeout", GATEWAY_TIMEOUT, true, "The function took too long";
+}
+
+/// An error on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: Code,
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) hint: Option<Cow<'static, str>>,
+    pub(crate) retry_after_s: Option<u32>,
+    /// The methods that the path has, for 405.
+    pub(crate) allow: Option<String>,
+    /// The job that it is about.
+    pub(crate) job: Option<JobId>,
+    /// What the function said; makes it the function's error and not ours.
+    pub(crate) failure: Option<Box<Failure>>,
+    /// Whether a browser may ask its user for the token.
+    pub(crate) may_ask: bool,
+}
+
+/// A problem document.
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<FailureJson<'a>>,
+}
+
+/// A function's failure, as jobs and problems show it.
+#[derive(Serialize)]
+pub(crate) struct FailureJson<'a> {
+    code: &'static str,
+    message: &'a str,
+    class: Option<&'a str>,
+    trace: Option<&'a str>,
+    retryable: bool,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            hint: None,
+            retry_after_s: None,
+            allow: None,
+            job: None,
+            failure: None,
+            may_ask: false,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    pub(crate) fn about(mut self, job: JobId) -> Self {
+        self.job = Some(job);
+        self
+    }
+
+    pub(crate) fn with_failure(mut self, failure: Failure) -> Self {
+        self.failure = Some(Box::new(failure));
+        self
+    }
+
+    /// The document.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let document = Document {
+            r#type: format!("/v1/errors#{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            hint: self.hint.as_deref(),
+            retryable: self.failure.as_ref().map_or(self.code.retryable(), |failure| failure.retryable()),
+            job: self.job,
+            error: self.failure.as_deref().map(FailureJson::new),
+        };
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Full { function, limit } => queue_full(&function, limit),
+            QueueError::TooLarge { bytes, limit } => {
+                let detail = format!("the input has {bytes} bytes; this queue stores at most {limit}");
+                Self::new(Code::PayloadTooLarge, detail).hint("send less, or pass the path of a file instead of its bytes")
+            }
+            QueueError::KeyReused(id) => {
+                let detail = format!("this Idempotency-Key was already used for job {id} with another body or content type");
+                Self::new(Code::IdempotencyKeyReused, detail).hint("use a new key for a new request").about(id)
+            }
+            QueueError::UnknownJob(id) => Self::new(Code::UnknownJob, format!("there is no job {id}"))
+                .hint("finished jobs are forgotten after the `keep` time of their function")
+                .about(id),
+            QueueError::WrongState { id, state } => {
+                Self::new(Code::WrongState, format!("job {id} is {state}")).about(id)
+            }
+            QueueError::BadCursor => Self::new(Code::BadCursor, "the cursor belongs to another list, or is damaged")
+                .hint("take `next` from the last page, and keep the same filters; or leave the cursor out to begin again"),
+            QueueError::Damaged(id) => {
+                tracing::error!(job_id = %id, "stored bytes do not match their checksum");
+                Self::new(Code::Damaged, format!("the stored bytes of job {id} do not match their checksum"))
+                    .hint("the disk or memory of the server is damaged; restore from a backup")
+                    .about(id)
+            }
+            QueueError::NoSpace(inner) => {
+                crate::error::log_store("there is no room to store jobs", &inner);
+                Self::new(Code::NoSpace, "there is no room on the server's disk; nothing was stored")
+                    .hint("send it again later; with an Idempotency-Key that is safe in any case")
+                    .retry_after(10)
+            }
+            QueueError::Unknown(inner) => {
+                crate::error::log_store("the store failed while it wrote", &inner);
+                Self::new(Code::StoreUnknown, "the store failed while it wrote the job; whether it was kept is unknown")
+                    .hint("send it again with the same Idempotency-Key: it becomes one job at most")
+                    .retry_after(5)
+            }
+            QueueError::Closed(inner) => {
+                crate::error::log_store("the store is closed", &inner);
+                Self::new(Code::StoreClosed, "the store takes nothing any more; nothing was stored").retry_after(5)
+            }
+            error @ (QueueError::StaleLease(_) | QueueError::Broken(_)) => internal(&error),
+        }
+    }
+}
+
+// === impl FailureJson ===
+
+impl<'a> FailureJson<'a> {
+    pub(crate) fn new(failure: &'a Failure) -> Self {
+        Self {
+            code: failure.code.as_str(),
+            message: &failure.message,
+            class: failure.class.as_deref(),
+            trace: failure.trace.as_deref(),
+            retryable: failure.retryable(),
+        }
+    }
+}

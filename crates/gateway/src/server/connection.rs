@@ -1,0 +1,45 @@
+//! One connection, from accept to close.
+
+use std::convert::Infallible;
+use std::pin::pin;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::stream::Guarded;
+use crate::dispatch::Gateway;
+use crate::settings::{HEAD_BYTES_MAX, HEADERS_MAX};
+
+/// Serves requests until the client leaves, a bound is passed, or `stop`: then the open request is finished.
+pub(super) async fn serve(stream: TcpStream, gateway: &Gateway, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let _counted = gateway.count_connection();
+    let io = TokioIo::new(Guarded::new(stream, gateway.limits()));
+    let service = service_fn(async |request| Ok::<_, Infallible>(gateway.handle(request).await));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(gateway.limits().idle)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        // A client that has sent everything may close its side and still wait for the answer, as `nc -N` does.
+        .half_close(true);
+    let mut connection = pin!(http.serve_connection(io, service));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        // Nothing is dropped: the connection is told, and then finished.
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // The client's doing, nearly always: it left, stalled or spoke no HTTP.
+        tracing::debug!(%error, "a connection broke");
+    }
+}
