@@ -105,7 +105,7 @@ def _locked_run(lock, options: argparse.Namespace, cases: list) -> int:
 
 
 def run_rounds(bench: Bench, cases: list) -> Report:
-    """Round 1 of every case, then round 2 of every case: a slow minute of the machine does not hit one system alone."""
+    """Round 1 of every case, then round 2 and so on: a slow minute of the machine does not hit one system alone."""
     results, probes = Results(), []
     for number in range(1, bench.settings.rounds + 1):
         probes.append(disk.fsync_times_ms(bench.work))

@@ -80,7 +80,7 @@ class Report:
         rounds = f"Median of {self.settings.rounds} interleaved rounds." if self.settings.rounds > 1 else "One round."
         if self.settings.form == "full":
             return rounds
-        return f"{rounds} **Quick form: loads are short and backlogs small; it shows that everything works, not how fast.**"
+        return f"{rounds} **Quick form: short loads, small backlogs. It shows that everything works, not how fast.**"
 
     def _targets(self) -> str:
         rows = [("figure", "bar", "measured", "verdict", "note")]

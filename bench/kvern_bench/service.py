@@ -61,30 +61,39 @@ class Service:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "its log is empty"
 
-    def send(self, signal_number: int) -> None:
-        """To the program alone; strace would not pass a signal on."""
-        if self.process.poll() is None:
-            try:
-                os.kill(self.pid, signal_number)
-            except (IndexError, ProcessLookupError):
-                pass  # it ended by itself just now
-
     def stop(self) -> None:
-        self.send(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            pass
-        self.kill()
+        """Asks the program to end, waits, then ends what is left of its group."""
+        if self.process.poll() is None:
+            self._send_to_program(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS_MAX
+            while not self._ended() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            self.kill_group()
+        _running.discard(self)
 
-    def kill(self) -> None:
-        """Ends the whole group at once. The group's number is ours: start_new_session made it from our child's id."""
-        try:
+    def kill_group(self) -> None:
+        """The group's number is ours until its leader, our child, has been waited for; so kill first, then wait."""
+        if self.process.returncode is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+            self.process.wait(STOP_SECONDS_MAX)
+        _running.discard(self)
+
+    def kill_alone(self) -> None:
+        """kill -9 for the program and nothing else, as a fault would do it."""
+        self._send_to_program(signal.SIGKILL)
         self.process.wait(STOP_SECONDS_MAX)
         _running.discard(self)
+
+    def _send_to_program(self, signal_number: int) -> None:
+        """strace would not pass a signal on, so the program gets it itself."""
+        try:
+            os.kill(self.pid, signal_number)
+        except (IndexError, ProcessLookupError):
+            pass  # it ended by itself just now
+
+    def _ended(self) -> bool:
+        """Whether it has ended, leaving it unwaited."""
+        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def __enter__(self) -> "Service":
         return self
@@ -100,7 +109,7 @@ _running: set = set()
 @atexit.register
 def _stop_the_rest() -> None:
     for service in list(_running):
-        service.kill()
+        service.kill_group()
 
 
 def free_port() -> int:

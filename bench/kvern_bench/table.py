@@ -41,8 +41,9 @@ def _line(case: Case, results: Results) -> tuple:
     rounds = ", ".join(write(each).split(" ")[0] for each in results.values(case.key, name))
     reason = results.reason(case.key)
     median = "; ".join(filter(None, [write(value), *_extras(case, results)]))
-    return (case.row, case.label, median, _milliseconds(case, results, "p50_ms"), _milliseconds(case, results, "p99_ms"),
-            _ratios(case, results, name), _shares(case, results), f"{rounds}; {reason}" if reason else rounds)
+    return (case.row, case.label, median, _milliseconds(case, results, "p50_ms"),
+            _milliseconds(case, results, "p99_ms"), _ratios(case, results, name), _shares(case, results),
+            f"{rounds}; {reason}" if reason else rounds)
 
 
 # value: how it is written beside the headline, where a case has it

@@ -102,9 +102,9 @@ def _in_mib(case: str, name: str) -> Callable[[Measured], Optional[float]]:
 
 
 def _drain_promises(handler: str, case: str) -> list[Target]:
-    return [Target(f"{handler}: {name}", lambda m, value=value: m.worst((case,), value), constant(0), False, "", (case,),
-                   promise=True)
-            for name, value in (("results that are missing or differ by hash", "wrong_results"),
+    return [Target(f"{handler}: {name}", lambda m, value=value: m.worst((case,), value), constant(0), False, "",
+                   (case,), promise=True)
+            for name, value in (("results missing or different by hash", "wrong_results"),
                                 ("drained jobs that did not succeed", "not_succeeded"))]
 
 

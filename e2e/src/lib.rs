@@ -1,1 +1,13 @@
-//! End-to-end tests: the real binary, real clients, real faults.
+//! What the end-to-end tests share: a real server process, a plain HTTP client, and waiting for conditions.
+//!
+//! The tests speak to the binary as a user would: through its command line, its port and its signals. They start what
+//! they need on free ports in private directories, and stop it.
+
+pub mod files;
+pub mod http;
+pub mod server;
+pub mod wait;
+
+pub use http::{Answer, Http};
+pub use server::{Server, kvern};
+pub use wait::until;

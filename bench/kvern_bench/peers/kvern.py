@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -67,8 +66,7 @@ class KvernServer:
     def kill_9(self) -> None:
         """The server process alone is killed, as a fault would do it; its instances must notice by themselves."""
         assert self._service is not None
-        os.kill(self.pid, signal.SIGKILL)
-        self._service.process.wait()
+        self._service.kill_alone()
         self._disconnect()
 
     def _is_ready(self) -> bool:

@@ -52,8 +52,7 @@ class RedisServer:
         try:
             self._service.wait_until(lambda: accepts_connections(self.port))
         except BaseException:
-            assert self._service is not None
-        self._service.stop()
+            self._service.stop()
             raise
         return self
 

@@ -24,12 +24,13 @@ def kvern(trace: bool):
             after = server.wait_for(lambda metrics: metrics.open_jobs == 0, DRAIN_SECONDS_MAX)
             jobs, fsyncs = after.finished - before.finished, after.fsyncs - before.fsyncs
             accepts = after.accepted - before.accepted
-            values = {"jobs": jobs, "device_bytes_per_job": (procfs.device_bytes_written(server.pid) - bytes_before) / jobs}
+            written = procfs.device_bytes_written(server.pid) - bytes_before
+            values = {"jobs": jobs, "device_bytes_per_job": written / jobs}
             if not trace:
                 return {**values, "fsyncs_per_job": fsyncs / jobs}
             seen = server.traced_fsyncs() - traced_before
-            return {**values, "fsyncs_per_job": seen / jobs, "fsyncs_by_strace": float(seen), "fsyncs_by_metric": fsyncs,
-                    "fsyncs_enough": float(seen * CONNECTIONS >= accepts)}
+            return {**values, "fsyncs_per_job": seen / jobs, "fsyncs_by_strace": float(seen),
+                    "fsyncs_by_metric": fsyncs, "fsyncs_enough": float(seen * CONNECTIONS >= accepts)}
     return run
 
 

@@ -119,7 +119,8 @@ def _wait_for_first(done: Callable[[], float], peer) -> CpuWatch:
 CELERY, BULLMQ, KVERN = ("redis-server", "celery"), ("node", "redis-server", "bullmq"), ("kvern",)
 CASES = [
     Case("drain/celery-everysec", f"Celery prefork, {PROCESSES} processes, Redis everysec", celery("everysec"), CELERY),
-    Case("drain/kvern-python", f"Kvern, Python handler, {PROCESSES} processes", kvern(PYTHON_HANDLER, PROCESSES), KVERN),
+    Case("drain/kvern-python", f"Kvern, Python handler, {PROCESSES} processes", kvern(PYTHON_HANDLER, PROCESSES),
+         KVERN),
     Case("drain/celery-always", f"Celery prefork, {PROCESSES} processes, Redis always", celery("always"), CELERY),
     Case("drain/bullmq-everysec", "BullMQ, 1 process, concurrency 64, Redis everysec", bullmq("everysec", 1), BULLMQ),
     Case("drain/kvern-node", f"Kvern, Node handler, {PROCESSES} processes", kvern(NODE_HANDLER, PROCESSES),

@@ -6,11 +6,8 @@
 use std::borrow::Cow;
 
 use hyper::StatusCode;
-use kvern_core::{Failure, FunctionName, JobId};
-use kvern_queue::Error as QueueError;
+use kvern_core::{Failure, JobId};
 use serde::Serialize;
-
-use crate::settings::{Limits, Settings};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident, $word:literal, $status:ident, $retryable:literal, $title:literal;)*) => {
@@ -125,8 +122,8 @@ pub(crate) struct Problem {
     pub(crate) job: Option<JobId>,
     /// What the function said; makes it the function's error and not ours.
     pub(crate) failure: Option<Box<Failure>>,
-    /// Whether a browser may ask its user for the token.
-    pub(crate) may_ask: bool,
+    /// How the client may show who it is, for 401.
+    pub(crate) challenge: Option<&'static str>,
 }
 
 /// A problem document.
@@ -168,7 +165,7 @@ impl Problem {
             allow: None,
             job: None,
             failure: None,
-            may_ask: false,
+            challenge: None,
         }
     }
 
@@ -206,53 +203,6 @@ impl Problem {
             error: self.failure.as_deref().map(FailureJson::new),
         };
         serde_json::to_vec(&document).unwrap_or_default()
-    }
-}
-
-impl From<QueueError> for Problem {
-    fn from(error: QueueError) -> Self {
-        match error {
-            QueueError::Full { function, limit } => queue_full(&function, limit),
-            QueueError::TooLarge { bytes, limit } => {
-                let detail = format!("the input has {bytes} bytes; this queue stores at most {limit}");
-                Self::new(Code::PayloadTooLarge, detail).hint("send less, or pass the path of a file instead of its bytes")
-            }
-            QueueError::KeyReused(id) => {
-                let detail = format!("this Idempotency-Key was already used for job {id} with another body or content type");
-                Self::new(Code::IdempotencyKeyReused, detail).hint("use a new key for a new request").about(id)
-            }
-            QueueError::UnknownJob(id) => Self::new(Code::UnknownJob, format!("there is no job {id}"))
-                .hint("finished jobs are forgotten after the `keep` time of their function")
-                .about(id),
-            QueueError::WrongState { id, state } => {
-                Self::new(Code::WrongState, format!("job {id} is {state}")).about(id)
-            }
-            QueueError::BadCursor => Self::new(Code::BadCursor, "the cursor belongs to another list, or is damaged")
-                .hint("take `next` from the last page, and keep the same filters; or leave the cursor out to begin again"),
-            QueueError::Damaged(id) => {
-                tracing::error!(job_id = %id, "stored bytes do not match their checksum");
-                Self::new(Code::Damaged, format!("the stored bytes of job {id} do not match their checksum"))
-                    .hint("the disk or memory of the server is damaged; restore from a backup")
-                    .about(id)
-            }
-            QueueError::NoSpace(inner) => {
-                crate::error::log_store("there is no room to store jobs", &inner);
-                Self::new(Code::NoSpace, "there is no room on the server's disk; nothing was stored")
-                    .hint("send it again later; with an Idempotency-Key that is safe in any case")
-                    .retry_after(10)
-            }
-            QueueError::Unknown(inner) => {
-                crate::error::log_store("the store failed while it wrote", &inner);
-                Self::new(Code::StoreUnknown, "the store failed while it wrote the job; whether it was kept is unknown")
-                    .hint("send it again with the same Idempotency-Key: it becomes one job at most")
-                    .retry_after(5)
-            }
-            QueueError::Closed(inner) => {
-                crate::error::log_store("the store is closed", &inner);
-                Self::new(Code::StoreClosed, "the store takes nothing any more; nothing was stored").retry_after(5)
-            }
-            error @ (QueueError::StaleLease(_) | QueueError::Broken(_)) => internal(&error),
-        }
     }
 }
 

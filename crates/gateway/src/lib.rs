@@ -35,11 +35,14 @@ mod wait;
 pub mod error;
 pub mod functions;
 pub mod metrics;
+mod scrape;
+mod refuse;
 mod reply;
 mod times;
 
 pub use dispatch::Parts;
 pub use functions::{Condition, Conditions, Functions};
-pub use metrics::{FunctionMetrics, HistogramReading, Metrics};
+pub use metrics::{FunctionMetrics, Metrics};
+pub use scrape::{HistogramReading, HistogramValues};
 pub use server::{Drained, run};
 pub use settings::{Limits, Settings, Token, UnsafeListen};

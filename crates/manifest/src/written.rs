@@ -74,7 +74,8 @@ pub(crate) struct Function {
     pub(crate) memory: Field<Size>,
     /// Environment variables of the function, all of them strings. Names that begin with `KVERN_` belong to the server.
     ///
-    /// Default: `{}`. The function sees these and the few that Kvern sets.
+    /// Default: `{}`. The function sees these and the few that Kvern sets (`PATH`, `HOME`, `LANG`, `TMPDIR` and its own);
+    /// the rest of the server's environment, secrets included, is not handed on.
     #[schemars(extend("propertyNames" = { "pattern": "^[^=]+$" }))]
     pub(crate) env: Field<Entries<String>>,
     /// The largest input; a larger one is refused with 413.

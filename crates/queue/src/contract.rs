@@ -2,12 +2,13 @@
 //!
 //! Submit
 //!
-//! 1. *a submitted job is there*: once `submit` returned, `get` finds the job, also after the queue was killed and opened
-//!    again (as far as [`Queue::durability`] promises).
-//! 2. *a key makes one job*: submits with the same [`Idempotency::key`] and the same body give one job, also when they run
-//!    at the same time; the later ones say `duplicate`. With another body: [`Error::KeyReused`]. The key is remembered at
-//!    least [`kvern_core::limits::IDEMPOTENCY_KEEP`] and as long as the job.
-//! 3. *the bound holds*: no more than `max_queued` jobs of a function wait; one more gives [`Error::Full`] and stores nothing.
+//! 1. *a submitted job is there*: once `submit` returned, `get` finds the job, also after the queue was killed and
+//!    opened again (as far as [`Queue::durability`] promises).
+//! 2. *a key makes one job*: submits with the same [`Idempotency::key`] and the same body give one job, also when they
+//!    run at the same time; the later ones say `duplicate`. With another body: [`Error::KeyReused`]. The key is
+//!    remembered at least [`kvern_core::limits::IDEMPOTENCY_KEEP`] and as long as the job.
+//! 3. *the bound holds*: no more than `max_queued` jobs of a function wait; one more gives [`Error::Full`] and stores
+//!    nothing.
 //! 4. *ids grow*: a job accepted later has a greater id, also over a restart and a clock that goes back.
 //! 5. *payloads come back byte for byte*, inline and staged, input and result; a dropped stage leaves nothing behind.
 //!
@@ -15,29 +16,29 @@
 //!
 //! 6. *one job, one lease*: a job is leased by at most one worker at a time.
 //! 7. *higher priority first, then older first*, within a function. (Order across functions is not promised.)
-//! 8. *functions share*: with jobs waiting for several wanted functions, none of them waits while another gets more than
-//!    its turn: leases rotate over the wanted functions.
+//! 8. *functions share*: with jobs waiting for several wanted functions, none of them waits while another gets more
+//!    than its turn: leases rotate over the wanted functions.
 //! 9. *no more than asked*: `lease` gives at most `max`, and at most `slots` of each function.
-//! 10. *a lease waits and wakes*: with nothing to give it waits up to `wait`, and returns soon after a job becomes ready
-//!     (submitted, due, resumed, released).
+//! 10. *a lease waits and wakes*: with nothing to give it waits up to `wait`, and returns soon after a job becomes
+//!     ready (submitted, due, resumed, released).
 //! 11. *a dropped lease call leaves no lease behind*: dropping the future never strands a job.
 //! 12. *a scheduled job waits for its time*, and becomes leasable then without a sweep. From then on it may be shown as
 //!     queued; after a sweep it is.
-//! 13. *paused functions are not leased*: `pause` stops new leases of a function, lets submits and running attempts go on,
-//!     and outlives a restart; `resume` undoes it.
+//! 13. *paused functions are not leased*: `pause` stops new leases of a function, lets submits and running attempts go
+//!     on, and outlives a restart; `resume` undoes it.
 //!
 //! Settle
 //!
 //! 14. *an outcome is stored whole*: `settle` stores outcome, result, log and attempt record and moves the job in one
 //!     step; nobody sees any of it before it is durable.
-//! 15. *a stale lease is refused*: after expiry (also before a sweep has seen it), another attempt, a restart of the queue
-//!     or a second settlement, `settle` gives [`Error::StaleLease`] and changes nothing.
-//! 16. *retries wait*: [`Next::RetryAt`] makes the job scheduled until then, [`Next::RetryNow`] queued at once; the error
-//!     stays visible in between, and goes once the job succeeds.
+//! 15. *a stale lease is refused*: after expiry (also before a sweep has seen it), another attempt, a restart of the
+//!     queue or a second settlement, `settle` gives [`Error::StaleLease`] and changes nothing.
+//! 16. *retries wait*: [`Next::RetryAt`] makes the job scheduled until then, [`Next::RetryNow`] queued at once; the
+//!     error stays visible in between, and goes once the job succeeds.
 //! 17. *a release is not an attempt*: after [`Settlement::Release`] the job is queued in its old place with its counts
 //!     unchanged, and its next lease has another token.
-//! 18. *an unrenewed lease ends*: [`kvern_core::limits::LEASE_TTL`] after the last renewal (by the monotonic clock) it is
-//!     over; the next sweep queues the job again, counted as an interruption; at
+//! 18. *an unrenewed lease ends*: [`kvern_core::limits::LEASE_TTL`] after the last renewal (by the monotonic clock) it
+//!     is over; the next sweep queues the job again, counted as an interruption; at
 //!     [`kvern_core::limits::INTERRUPTIONS_MAX`] it fails with [`kvern_core::FailureCode::Interrupted`].
 //! 19. *a restart is not a retry*: jobs that were running when the queue died are queued again after it opens; their
 //!     failures and strikes are unchanged. An interruption is counted (and may be one too many, as in rule 18) if a
@@ -46,8 +47,8 @@
 //! Cancel, retry
 //!
 //! 20. *a waiting job is cancelled at once*; a running one is marked, and its next renewal says
-//!     [`LeaseState::CancelRequested`]; if its attempt ends otherwise first, a success stands and anything else is a cancel,
-//!     also a release, a lost lease or a restart.
+//!     [`LeaseState::CancelRequested`]; if its attempt ends otherwise first, a success stands and anything else is a
+//!     cancel, also a release, a lost lease or a restart.
 //! 21. *a finished job is not cancelled*: [`Error::WrongState`].
 //! 22. *a retry gives a dead letter a new life*: failed and cancelled jobs are queued again, with failures, strikes and
 //!     interruptions at zero and no expiry; attempts go on counting and stay in the record; others give
@@ -60,14 +61,14 @@
 //! 24. *counts are right*: `stats` agrees with what `list` would count.
 //! 25. *a watcher hears of every move*, or is told that it missed some ([`Event::Missed`]); an event comes after the
 //!     record shows the move.
-//! 26. *logs append*: `read_log` gives the bytes of `append_log` and of the settlement in order, from any offset; a stale
-//!     lease cannot append.
+//! 26. *logs append*: `read_log` gives the bytes of `append_log` and of the settlement in order, from any offset; a
+//!     stale lease cannot append.
 //! 27. *workers are seen*: an announced worker is listed until [`kvern_core::limits::LEASE_TTL`] after its last word.
 //!
 //! Sweep
 //!
-//! 28. *expired jobs fail*: a job waiting at `expires_at` or later is never leased, and a sweep makes it a dead letter with
-//!     [`kvern_core::FailureCode::Expired`].
+//! 28. *expired jobs fail*: a job waiting at `expires_at` or later is never leased, and a sweep makes it a dead letter
+//!     with [`kvern_core::FailureCode::Expired`].
 //! 29. *finished jobs are forgotten* after their `keep`, with input, result, log and key (a key no sooner than rule 2
 //!     allows), never before; cancelled jobs like failed ones.
 //! 30. *a sweep is bounded*: it handles at most `limit` jobs and says whether there is more.

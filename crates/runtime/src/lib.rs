@@ -9,6 +9,8 @@ pub mod body;
 pub mod contract;
 pub mod invoke;
 pub mod prepare;
+pub mod process;
+mod jail;
 
 pub use body::Body;
 pub use contract::{
@@ -16,3 +18,5 @@ pub use contract::{
     Version,
 };
 pub use invoke::{Call, CallError, Invoke, Reply};
+pub use jail::jail_main;
+pub use process::ProcessRuntime;

@@ -266,176 +266,176 @@ scale = { min = 3 }",
 
 const MANIFESTS: &[(&str, &str)] = &[
     (
-"[functions.a]
+        "[functions.a]
 ",
-r#"1:12 `functions.a` says nothing to run (add `handler = "file.py:function"` or `exec = ["./program"]`)"#,
+        r#"1:12 `functions.a` says nothing to run (add `handler = "file.py:function"` or `exec = ["./program"]`)"#,
     ),
     (
-r#"[functions.Image_Upload]
+        r#"[functions.Image_Upload]
 exec = ["./a"]
 "#,
-"1:12 `Image_Upload` is not a function name: 1 to 63 characters a-z, 0-9, `-` or `_`, beginning with a letter (`image_upload` would be one)",
+        "1:12 `Image_Upload` is not a function name: 1 to 63 characters a-z, 0-9, `-` or `_`, beginning with a letter (`image_upload` would be one)",
     ),
     (
-r#"[functions."9 lives"]
+        r#"[functions."9 lives"]
 exec = []
 "#,
-"1:12 `9 lives` is not a function name: 1 to 63 characters a-z, 0-9, `-` or `_`, beginning with a letter (`lives` would be one)
+        "1:12 `9 lives` is not a function name: 1 to 63 characters a-z, 0-9, `-` or `_`, beginning with a letter (`lives` would be one)
 2:8 `functions.9 lives.exec` must name a program, not be empty",
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 exec = [""]
 "#,
-"2:8 `functions.a.exec` must begin with the name of a program",
+        "2:8 `functions.a.exec` must begin with the name of a program",
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 exec = ["./a", 5]
 "#,
-r#"2:16 `functions.a.exec[1]` must be a string, not the integer 5 (write it in quotes: `"5"`)"#,
+        r#"2:16 `functions.a.exec[1]` must be a string, not the integer 5 (write it in quotes: `"5"`)"#,
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 handler = "tasks.resize"
 "#,
-r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not "tasks.resize" (did you mean `tasks.py:resize`?)"#,
+        r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not "tasks.resize" (did you mean `tasks.py:resize`?)"#,
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 handler = "tasks:resize"
 "#,
-r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not "tasks" (did you mean `tasks.py:resize`?)"#,
+        r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not "tasks" (did you mean `tasks.py:resize`?)"#,
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 handler = "run.sh"
 "#,
-r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not "run.sh" (other programs run with `exec = ["./program"]`)"#,
+        r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not "run.sh" (other programs run with `exec = ["./program"]`)"#,
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 handler = ".py:f"
 "#,
-r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not ".py" (other programs run with `exec = ["./program"]`)"#,
+        r#"2:11 `functions.a.handler` must name a file that ends in .py, .mjs, .js or .cjs, not ".py" (other programs run with `exec = ["./program"]`)"#,
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 handler = "a.py:f()"
 "#,
-r#"2:11 `functions.a.handler` must name a function after the `:`, not "f()" (write `file:function`, or the file alone)"#,
+        r#"2:11 `functions.a.handler` must name a function after the `:`, not "f()" (write `file:function`, or the file alone)"#,
     ),
     (
-r#"[functions]
+        r#"[functions]
 a = "a.py:f"
 "#,
-r#"2:5 `functions.a` must be a table, `[functions.NAME]`, not the string "a.py:f""#,
+        r#"2:5 `functions.a` must be a table, `[functions.NAME]`, not the string "a.py:f""#,
     ),
     (
-r#"[[functions]]
+        r#"[[functions]]
 name = "a"
 "#,
-"1:1 `functions` must be a table, not an array of tables (each entry of it is a table, `[functions.NAME]`)",
+        "1:1 `functions` must be a table, not an array of tables (each entry of it is a table, `[functions.NAME]`)",
     ),
     (
-"functions = 3
+        "functions = 3
 ",
-"1:13 `functions` must be a table, not the integer 3 (each entry of it is a table, `[functions.NAME]`)",
+        "1:13 `functions` must be a table, not the integer 3 (each entry of it is a table, `[functions.NAME]`)",
     ),
     (
-r#"[function.a]
+        r#"[function.a]
 handler = "a.py:f"
 "#,
-"1:2 unknown key `function` (did you mean `functions`?)",
+        "1:2 unknown key `function` (did you mean `functions`?)",
     ),
     (
-r#"[hello]
+        r#"[hello]
 handler = "a.py:f"
 "#,
-"1:2 unknown key `hello` (a function is written as `[functions.hello]`)",
+        "1:2 unknown key `hello` (a function is written as `[functions.hello]`)",
     ),
     (
-r#"timeout = "3s"
+        r#"timeout = "3s"
 "#,
-"1:1 unknown key `timeout` (known here are `functions` and `server`)",
+        "1:1 unknown key `timeout` (known here are `functions` and `server`)",
     ),
     (
-r#"[functions.b]
+        r#"[functions.b]
 exec = ["./b"]
 route = "POST /x"
 [functions.a]
 exec = ["./a"]
 route = "POST  /x"
 "#,
-"6:9 `functions.a.route`: POST /x is already the route of `b`, line 3 (give one of them another path or another method)",
+        "6:9 `functions.a.route`: POST /x is already the route of `b`, line 3 (give one of them another path or another method)",
     ),
     (
-r#"[server]
+        r#"[server]
 listen = "8080"
 data = "~/kvern"
 queue = " "
 port = 80
 "#,
-r#"2:10 `server.listen` must be a host and a port, not "8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`)
+        r#"2:10 `server.listen` must be a host and a port, not "8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`)
 3:8 `server.data`: `~` is a word of the shell and means nothing here (write the path from `/`, or one that begins at this folder)
 4:9 `server.queue` is empty (remove the line to get the default)
 5:1 unknown key `server.port` (known here are `listen`, `data` and `queue`)"#,
     ),
     (
-r#"[server]
+        r#"[server]
 listen = "::1:8080"
 [functions.a]
 timeout =
 "#,
-r#"2:10 `server.listen` must be a host and a port, not "::1:8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`)
+        r#"2:10 `server.listen` must be a host and a port, not "::1:8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`)
 4:10 a value is missing here"#,
     ),
     (
-"[functions.a]
+        "[functions.a]
 handler =
 ",
-"2:10 a value is missing here",
+        "2:10 a value is missing here",
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 timeout = 30s
 timeout = "30s"
 foo = 1
 bar
 "#,
-r#"2:11 text must stand in quotes: 30s (write `"30s"`)
+        r#"2:11 text must stand in quotes: 30s (write `"30s"`)
 3:1 `timeout` is given twice in the same table (remove one of them)
 4:1 unknown key `functions.a.foo` (known here are `handler`, `exec`, `route`, `mode`, `timeout`, `retry`, `concurrency`, `scale`, `memory`, `env`, `max_input`, `max_output`, `max_queued` and `keep`)
 5:4 this is not TOML: key with no value, expected `=`"#,
     ),
     (
-r#"[functions.a
+        r#"[functions.a
 exec = ["./a"]
 foo = 1
 "#,
-"1:13 this is not TOML: unclosed table, expected `]`",
+        "1:13 this is not TOML: unclosed table, expected `]`",
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 exec = ["./a"
 foo = 1
 [functions.b]
 "#,
-"3:1 this is not TOML: missing comma between array elements, expected `,`",
+        "3:1 this is not TOML: missing comma between array elements, expected `,`",
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 exec = ["./a]
 "#,
-"2:14 this is not TOML: unclosed array, expected `]`",
+        "2:14 this is not TOML: unclosed array, expected `]`",
     ),
     (
-r#"[functions.a]
+        r#"[functions.a]
 exec = ["./a"]
 [functions.a]
 exec = ["./b"]
 "#,
-"3:12 `a` is given twice in the same table (remove one of them)
+        "3:12 `a` is given twice in the same table (remove one of them)
 4:1 `exec` is given twice in the same table (remove one of them)",
     ),
 ];

@@ -49,7 +49,7 @@ pub fn exec_argv(version: &FunctionVersion) -> Vec<OsString> {
 /// What is copied, and what is only hashed.
 pub(super) fn plan(home: &Path, argv: &[String], data_dir: &Path) -> Result<(Plan, Vec<Content>), PrepareError> {
     let mut plan = Plan::default();
-    let mut in_place = Vec::new();
+    let mut in_place = Plan::default();
     let mut folders = BTreeSet::new();
     for (place, argument) in argv.iter().enumerate() {
         let source = home.join(argument);
@@ -60,22 +60,21 @@ pub(super) fn plan(home: &Path, argv: &[String], data_dir: &Path) -> Result<(Pla
         if !is_program && (place == 0 || !source.is_file() || !is_code(&source)) {
             continue;
         }
-        match inside(home, argument) {
-            Some(path) if is_script(&source) => {
-                folders.insert(path.parent().map(PathBuf::from).unwrap_or_default());
-                plan.add_below(Path::new(""), Plan { files: vec![Entry { path, source }], links: Vec::new() });
-            }
-            Some(path) => {
-                plan.add_below(Path::new(""), Plan { files: vec![Entry { path, source }], links: Vec::new() })
-            }
-            None => in_place.push(Entry { path: argument.into(), source }),
+        let Some(path) = inside(home, argument) else {
+            in_place.files.push(Entry { path: argument.into(), source });
+            continue;
+        };
+        if is_script(&source) {
+            folders.insert(path.parent().map(PathBuf::from).unwrap_or_default());
         }
+        plan.files.push(Entry { path, source });
     }
     for folder in folders {
         add_folder(&mut plan, home, &folder, data_dir)?;
     }
-    let in_place = copy::hash(&Plan { files: in_place, links: Vec::new() })?;
-    Ok((plan, in_place))
+    // Once more, for the order: an argument that is named twice is copied once.
+    plan.add_below(Path::new(""), Plan::default());
+    Ok((plan, copy::hash(&in_place)?))
 }
 
 fn add_folder(plan: &mut Plan, home: &Path, folder: &Path, data_dir: &Path) -> Result<(), PrepareError> {

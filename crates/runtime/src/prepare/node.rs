@@ -96,14 +96,13 @@ fn command(npm: &Path, target: &Path, has_lock: bool) -> Command {
 
 /// What the last words of npm mean.
 fn explain(words: &str, has_lock: bool) -> String {
-    let between = |before: &str, after: &str| {
-        let (_, rest) = words.split_once(before)?;
-        Some(rest.split_once(after)?.0.trim().trim_matches('\'').to_owned())
-    };
+    let after = |sign: &str| words.split_once(sign).map(|(_, rest)| rest.lines().next().unwrap_or_default());
     let (what, reason) = if words.contains("code E404") {
-        (between(" 404  ", " is not in"), "there is no such package in the registry; check its name")
+        // Some versions of npm write the name first and some later, all of them in quotes.
+        let quoted = after("error 404  ").and_then(|line| line.split('\'').nth(1));
+        (quoted, "there is no such package in the registry, or no right to see it; check its name")
     } else if words.contains("code ETARGET") {
-        (between("No matching version found for ", "\n"), "there is no such version; check it")
+        (after("No matching version found for "), "there is no such version; check it")
     } else if words.contains("code EUSAGE") && has_lock {
         (None, "package-lock.json does not fit it. Run `npm install` beside it, which writes the lock file anew")
     } else if words.contains("code ENOSPC") {

@@ -115,7 +115,7 @@ fn refused(words: &str) -> Option<String> {
         ("Failed building wheel for ", &['\n']),
         ("Failed to build `", &['`', '\n']),
         ("Failed to build ", &['\n']),
-        ("there is no version of ", &['\n']),
+        ("there is no version of ", &[' ', ',', '\n']),
         ("Because ", &[' ', '\n']),
     ];
     let find = |&(sign, ends): &(&str, &[char])| {
@@ -247,6 +247,7 @@ mod tests {
             ("ERROR: Invalid requirement: 'a b' (from line 1 of requirements.txt)", Some("a b")),
             ("  ERROR: Failed building wheel for lxml\nERROR: Could not build wheels", Some("lxml")),
             ("  × No solution found:\n  ╰─▶ Because nosuch was not found in the package registry", Some("nosuch")),
+            ("  cause: Because there is no version of nosuch==9 and you require nosuch==9, we can", Some("nosuch==9")),
             ("ERROR: something else", None),
         ];
         for (words, expected) in cases {

@@ -250,5 +250,6 @@ impl Walk<'_> {
 fn is_left_by_an_editor(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let is_swap = name.starts_with('.') && [".swp", ".swo", ".swx"].iter().any(|ending| name.ends_with(ending));
+    // vim tries with a file of this number whether it may write to the folder.
     is_swap || name.starts_with(".#") || name.ends_with('~') || name == "4913" || name == ".DS_Store"
 }

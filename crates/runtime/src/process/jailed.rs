@@ -77,7 +77,8 @@ impl Jailed {
                 true => format!("cannot run {} __jail: {error}", launch.program.display()),
                 false => format!("the working directory {} is not there", launch.home.display()),
             })?;
-        leash::send_descriptor(leash.as_fd(), launch.private.as_fd()).map_err(|e| no_room(&e))?;
+        // If this fails the jail has ended already, and its report says why.
+        _ = leash::send_descriptor(leash.as_fd(), launch.private.as_fd());
         drop(launch.private);
         let mut jailed = Self { leash, inbox: Vec::new(), jail, pid: 0, limit: LimitKind::None, end: None };
         match jailed.report().await {

@@ -1,0 +1,31 @@
+# Kvern: `make demo` shows it, `make test` proves it, `make bench` measures it, `make dist` packs it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: help demo test bench dist build
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## the release binary, target/release/kvern
+	@scripts/need cargo cc
+	cargo build --release --locked --package kvern
+
+demo: ## photographs in, thumbnails out, the server killed in the middle
+	@scripts/need cargo cc python3 pip
+	@echo "Building kvern (the first time takes some minutes) …"
+	@cargo build --release --locked --package kvern
+	@examples/image-upload/demo.py "$(CURDIR)/target/release/kvern"
+
+test: ## everything that must hold; prints the time of each part
+	@scripts/test
+
+bench: ## side by side with Nginx, the article's stack, Celery and BullMQ
+	@scripts/need cargo cc python3
+	@cargo build --release --locked --package kvern
+	@bench/run
+
+dist: ## a static tarball and a wheel, in dist/
+	@scripts/need cargo cc python3
+	@scripts/dist

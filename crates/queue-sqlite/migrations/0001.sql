@@ -1,0 +1,113 @@
+-- Schema 1. What the tables mean, and what only the code knows about them:
+--
+--   jobs.seq      the 63 bits of the job's id that order (milliseconds << 21 | counter); the other 53 are `random`.
+--   jobs.rank     state and, for queued jobs, priority: see src/rank.rs. A running job is stored as queued.
+--   jobs.pos      when the job entered its state, in Unix milliseconds: accepted, due or finished.
+--   jobs.input    a BLOB, or TEXT that names a file in blobs/. The same for results.body.
+--   jobs.past     1 if `results` has a row for the job.
+--
+-- `jobs` rows are made once and then only overwritten in place: the columns that change keep their size. What is known
+-- later goes to `results`, so that no row grows inside a full page.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO meta VALUES ('epoch', 0), ('sequence', 0);
+
+-- The counts are maintained in the transaction that moves a job; running jobs count as queued.
+CREATE TABLE functions (
+    id        INTEGER PRIMARY KEY,
+    name      TEXT NOT NULL,
+    paused    INTEGER NOT NULL,
+    scheduled INTEGER NOT NULL,
+    queued    INTEGER NOT NULL,
+    succeeded INTEGER NOT NULL,
+    failed    INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL
+);
+
+CREATE TABLE jobs (
+    seq           INTEGER PRIMARY KEY,
+    random        INTEGER NOT NULL,
+    function      INTEGER NOT NULL,
+    rank          INTEGER NOT NULL,
+    pos           INTEGER NOT NULL,
+    attempts      INTEGER NOT NULL,
+    failures      INTEGER NOT NULL,
+    strikes       INTEGER NOT NULL,
+    interruptions INTEGER NOT NULL,
+    past          INTEGER NOT NULL,
+    priority      INTEGER NOT NULL,
+    expires_at    INTEGER,
+    content_type  TEXT,
+    tags          TEXT,
+    key           BLOB,
+    input_bytes   INTEGER NOT NULL,
+    input_crc32c  INTEGER NOT NULL,
+    input         NOT NULL
+);
+
+-- The one index: ready order, due times, history lists and retention.
+CREATE INDEX place ON jobs (function, rank, pos);
+
+CREATE TABLE results (
+    seq          INTEGER PRIMARY KEY,
+    started_at   INTEGER,
+    attempts     TEXT NOT NULL,
+    error        TEXT,
+    content_type TEXT,
+    bytes        INTEGER,
+    crc32c       INTEGER,
+    body
+);
+
+CREATE TABLE logs (
+    seq    INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    bytes  BLOB NOT NULL,
+    PRIMARY KEY (seq, offset)
+) WITHOUT ROWID;
+
+-- Idempotency keys. `bucket` is the day in which the job was accepted, so that inserts of random keys stay in one part
+-- of the tree; a look-up asks each of the few live buckets.
+CREATE TABLE keys (
+    bucket INTEGER NOT NULL,
+    key    BLOB NOT NULL,
+    seq    INTEGER NOT NULL,
+    random INTEGER NOT NULL,
+    body   BLOB NOT NULL,
+    PRIMARY KEY (bucket, key)
+) WITHOUT ROWID;
+
+-- Keys that outlive their job, and until when.
+CREATE TABLE spent_keys (
+    until  INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    key    BLOB NOT NULL,
+    PRIMARY KEY (until, bucket, key)
+) WITHOUT ROWID;
+
+-- Waiting jobs that expire.
+CREATE TABLE expiries (
+    at  INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (at, seq)
+) WITHOUT ROWID;
+
+-- Attempts that have run long enough to count as interrupted if the server dies now.
+CREATE TABLE started (
+    seq        INTEGER PRIMARY KEY,
+    started_at INTEGER NOT NULL
+);
+
+-- Running jobs that somebody asked to cancel.
+CREATE TABLE cancels (
+    seq INTEGER PRIMARY KEY
+);
+
+-- Files in blobs/ that a row names.
+CREATE TABLE blobs (
+    name TEXT PRIMARY KEY,
+    seq  INTEGER NOT NULL
+) WITHOUT ROWID;

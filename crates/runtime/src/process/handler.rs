@@ -1,0 +1,413 @@
+//! A warm instance: a process with our shim in it.
+//!
+//! A job ends at its result frame, the instance at `waitpid` of its process. While an attempt runs, the process lives in
+//! the future of `run`: dropping that future drops the leash, and the jail kills everything.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kvern_core::limits::INLINE_BYTES_MAX;
+use kvern_core::{Door, Failure, FailureCode, Function, Language, Outcome};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::channel::{Broken, Channel};
+use super::frame::{self, Failing, Frame, Hello, PROTOCOL};
+use super::jailed::{End, Jailed, Launch};
+use super::logs::{Pipe, Tail};
+use super::{Shared, cannot_start, environment, result, utf8, words};
+use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, OutputRefused, StartError};
+use crate::jail::leash::LimitKind;
+use crate::jail::task::{MemoryLimit, Task};
+use crate::prepare;
+
+/// How long after the end of the channel the end of the process is waited for, before the channel alone is to blame.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+/// What Node reserves beside its heap: stacks of its threads, code, tables. Measured with Node 20: 150 MiB.
+const NODE_RESERVES: u64 = 256 << 20;
+
+/// A warm instance.
+#[derive(Debug)]
+pub(super) struct Handler {
+    /// None while an attempt runs and once the process has ended.
+    live: Option<Live>,
+}
+
+/// A process that is there.
+#[derive(Debug)]
+struct Live {
+    jailed: Jailed,
+    channel: Channel,
+    logs: Pipe,
+    tail: Tail,
+    /// What was printed at import: it goes to the log of the first attempt.
+    prelude: Vec<u8>,
+    function: Arc<Function>,
+    scratch: PathBuf,
+    grace: Duration,
+    number: u32,
+    is_spoilt: bool,
+}
+
+/// The longest prelude that is kept.
+const PRELUDE_BYTES_MAX: usize = 16 << 10;
+
+/// How the answer to a job came out.
+enum Answer {
+    Frame(Frame),
+    Broken(Broken),
+    Ended(End),
+    Late,
+}
+
+// === impl Handler ===
+
+impl Handler {
+    /// Starts the process and loads the function.
+    pub(super) async fn start(
+        shared: Arc<Shared>,
+        version: &FunctionVersion,
+        language: Language,
+    ) -> Result<Self, StartError> {
+        let within = shared.settings.start_timeout;
+        let mut live = Live::launch(&shared, version, language).await?;
+        let ready = live.load(version);
+        match timeout(within, ready).await {
+            Ok(Ok(())) => Ok(Self { live: Some(live) }),
+            Ok(Err(error)) => {
+                live.jailed.kill().await;
+                Err(error)
+            }
+            Err(_) => {
+                live.jailed.kill().await;
+                let message = format!("{} was not ready within {within:?}: it never returned from its import", live.file());
+                Err(cannot_start(words::with_last_line(message, &live.tail)))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Instance for Handler {
+    async fn run(&mut self, context: &Context, input: Input, output: &mut dyn Output, log: &Arc<dyn Log>) -> Outcome {
+        let Some(mut live) = self.live.take() else {
+            return Outcome::Crashed(Failure::new(FailureCode::Crash, "the process ended before the attempt began"));
+        };
+        let deadline = Instant::now() + context.timeout.min(FAR);
+        let answer = live.ask(context, &input, deadline, log.as_ref()).await;
+        let outcome = live.conclude(answer, context, deadline, output, log.as_ref()).await;
+        if live.is_spoilt {
+            live.jailed.kill().await;
+        } else {
+            self.live = Some(live);
+        }
+        outcome
+    }
+
+    fn is_usable(&mut self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.channel.is_silent_beside(&live.jailed.leash()))
+    }
+
+    async fn died(&mut self) {
+        if let Some(live) = &mut self.live {
+            let Live { jailed, logs, .. } = live;
+            // What an idle instance prints belongs to no attempt; it is read so that it does not block.
+            tokio::select! {
+                _ = jailed.ended() => {}
+                () = logs.pump(|_| ()) => {}
+            }
+        }
+    }
+
+    async fn stop(mut self: Box<Self>, grace: Duration) {
+        if let Some(live) = &mut self.live {
+            let Live { jailed, logs, .. } = live;
+            tokio::select! {
+                _ = jailed.stop(grace) => {}
+                () = logs.pump(|_| ()) => {}
+            }
+            live.jailed.buried().await;
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.live.as_ref().map(|live| live.jailed.pid())
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    async fn launch(shared: &Shared, version: &FunctionVersion, language: Language) -> Result<Self, StartError> {
+        let function = &version.function;
+        let settings = &shared.settings;
+        let interpreter = prepare::interpreter(&settings.prepare, language, &function.home)
+            .await
+            .map_err(|error| cannot_start(error.to_string()))?;
+        let mut argv = vec![interpreter.program.into_os_string()];
+        match language {
+            // The copy is read-only, and text is UTF-8 whatever the server's locale.
+            Language::Python => argv.extend(["-B", "-X", "utf8"].map(Into::into)),
+            Language::Node => argv.extend(function.memory.map(|memory| {
+                let mebibytes = (memory.0.get() >> 20).max(1);
+                format!("--max-old-space-size={mebibytes}").into()
+            })),
+        }
+        argv.push(shared.shim(language).into_os_string());
+        let no_room = |error: std::io::Error| cannot_start(format!("the system has no room for a process: {error}"));
+        let (channel, private) = Channel::pair().map_err(no_room)?;
+        let (logs, stdout) = Pipe::pair().map_err(no_room)?;
+        let scratch = shared.next_scratch();
+        let jailed = Jailed::start(Launch {
+            program: &settings.jail,
+            task: Task {
+                is_handler: true,
+                memory: memory_limit(function, language),
+                records: shared.records(),
+                scratch: scratch.clone(),
+                argv,
+            },
+            home: &function.home,
+            environment: environment::of_function(settings, function, &scratch),
+            private,
+            // One pipe for both keeps their order.
+            stderr: stdout.try_clone().map_err(no_room)?,
+            stdout,
+        })
+        .await
+        .map_err(cannot_start)?;
+        Ok(Self {
+            jailed,
+            channel,
+            logs,
+            tail: Tail::default(),
+            prelude: Vec::new(),
+            function: Arc::clone(function),
+            scratch,
+            grace: settings.grace,
+            number: 0,
+            is_spoilt: false,
+        })
+    }
+
+    /// Has the shim import the function's file.
+    async fn load(&mut self, version: &FunctionVersion) -> Result<(), StartError> {
+        write_hello(version, &self.scratch, self.channel.outbox())?;
+        let Self { jailed, channel, logs, tail, prelude, .. } = self;
+        let mut take = |bytes: &[u8]| {
+            tail.push(bytes);
+            prelude.extend_from_slice(&bytes[..bytes.len().min(PRELUDE_BYTES_MAX - prelude.len())]);
+        };
+        let asked = async {
+            channel.send(&[]).await?;
+            channel.receive().await
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = asked => answer.map_or_else(Answer::Broken, Answer::Frame),
+            () = logs.pump(&mut take) => Answer::Late,
+            end = jailed.ended() => Answer::Ended(end),
+        };
+        logs.drain(&mut take);
+        match answer {
+            Answer::Frame(Frame::Ready(ready)) if ready.protocol == PROTOCOL => Ok(()),
+            Answer::Frame(Frame::CannotStart(failing)) => Err(self.refused(failing)),
+            Answer::Ended(end) => Err(self.died_at_import(Some(end))),
+            Answer::Broken(Broken::Closed) => {
+                let end = timeout(END_PATIENCE, self.jailed.ended()).await.ok();
+                self.logs.drain(|bytes| self.tail.push(bytes));
+                Err(self.died_at_import(end))
+            }
+            Answer::Broken(Broken::Garbage(_)) | Answer::Frame(_) | Answer::Late => {
+                Err(cannot_start("the process wrote to the descriptor of Kvern's shim at import"))
+            }
+        }
+    }
+
+    /// Sends the job and waits for what comes of it.
+    async fn ask(&mut self, context: &Context, input: &Input, deadline: Instant, log: &dyn Log) -> Answer {
+        self.number = self.number.wrapping_add(1);
+        self.tail.clear();
+        log_prelude(&mut self.prelude, log);
+        // What was printed since the last attempt belongs to none.
+        self.logs.drain(|_| ());
+        if frame::write_job(self.number, context, input, self.channel.outbox()).is_none() {
+            return Answer::Broken(Broken::Garbage(frame::Garbage("an input that is too large for a frame")));
+        }
+        let body: &[u8] = match input {
+            Input::Bytes(bytes) => bytes,
+            Input::File(..) => &[],
+        };
+        let Self { jailed, channel, logs, tail, .. } = self;
+        let asked = async {
+            channel.send(body).await?;
+            channel.receive().await
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = asked => answer.map_or_else(Answer::Broken, Answer::Frame),
+            () = logs.pump(|bytes| take(bytes, tail, log)) => Answer::Late,
+            end = jailed.ended() => Answer::Ended(end),
+            () = sleep_until(deadline) => Answer::Late,
+        };
+        match answer {
+            // It may have answered just before it died.
+            Answer::Ended(end) => self.channel.received().map_or(Answer::Ended(end), Answer::Frame),
+            answer => answer,
+        }
+    }
+
+    /// Turns the answer into the outcome, and says whether the instance may go on.
+    async fn conclude(
+        &mut self,
+        answer: Answer,
+        context: &Context,
+        deadline: Instant,
+        output: &mut dyn Output,
+        log: &dyn Log,
+    ) -> Outcome {
+        if matches!(answer, Answer::Late) {
+            self.is_spoilt = true;
+            self.stop_logging(log).await;
+            return Outcome::timed_out(context.timeout);
+        }
+        self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
+        match answer {
+            Answer::Frame(Frame::Result { number, head, body }) if number == self.number => {
+                let delivered = result::deliver(&head, body, &self.scratch, output);
+                tokio::select! {
+                    outcome = delivered => outcome,
+                    () = self.logs.pump(|_| ()) => Outcome::Cancelled,
+                    () = sleep_until(deadline) => {
+                        self.is_spoilt = true;
+                        Outcome::timed_out(context.timeout)
+                    }
+                }
+            }
+            Answer::Frame(Frame::Failure { number, failing }) if number == self.number => self.failed(failing),
+            Answer::Frame(_) => self.garbage("an answer that was not asked for"),
+            Answer::Broken(Broken::Garbage(garbage)) => self.garbage(garbage.0),
+            Answer::Broken(Broken::Closed) => self.closed(log).await,
+            Answer::Ended(end) => self.crashed(Some(end)),
+            Answer::Late => Outcome::timed_out(context.timeout),
+        }
+    }
+
+    /// TERM, grace, KILL, while what it still prints is read.
+    async fn stop_logging(&mut self, log: &dyn Log) {
+        let Self { jailed, logs, tail, grace, .. } = self;
+        tokio::select! {
+            _ = jailed.stop(*grace) => {}
+            () = logs.pump(|bytes| take(bytes, tail, log)) => {}
+        }
+        logs.drain(|bytes| take(bytes, tail, log));
+    }
+
+    fn failed(&mut self, failing: Failing) -> Outcome {
+        let failure = failing.failure();
+        let limit = self.function.memory.filter(|_| self.jailed.limit() == LimitKind::Rlimit);
+        match (failure.code, limit) {
+            (FailureCode::ResultTooLarge, _) => OutputRefused::TooLarge(self.function.max_output).outcome(),
+            // Under RLIMIT_DATA the allocation fails, and Python raises.
+            (_, Some(memory)) if failure.class.as_deref() == Some("MemoryError") => {
+                self.is_spoilt = true;
+                Outcome::Crashed(words::memory_exceeded(memory.0.get()))
+            }
+            _ => Outcome::Failed(failure),
+        }
+    }
+
+    /// The other end of the channel is closed: as a rule because the process has ended.
+    async fn closed(&mut self, log: &dyn Log) -> Outcome {
+        let end = timeout(END_PATIENCE, self.jailed.ended()).await.ok();
+        self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
+        match end {
+            Some(_) => self.crashed(end),
+            None => self.garbage("the end of the descriptor that results go through"),
+        }
+    }
+
+    fn crashed(&mut self, end: Option<End>) -> Outcome {
+        self.is_spoilt = true;
+        Outcome::Crashed(words::death(end, &self.function, &self.tail, " during the attempt"))
+    }
+
+    fn garbage(&mut self, what: &str) -> Outcome {
+        self.is_spoilt = true;
+        let message = format!("the function's process wrote what is not Kvern's protocol: {what}");
+        Outcome::Crashed(Failure::new(FailureCode::ProtocolError, message))
+    }
+
+    fn refused(&self, failing: Failing) -> StartError {
+        let mut failure = failing.failure();
+        failure.code = FailureCode::CannotStart;
+        StartError(failure)
+    }
+
+    fn died_at_import(&self, end: Option<End>) -> StartError {
+        let mut failure = words::death(end, &self.function, &self.tail, " at import");
+        if failure.code == FailureCode::Crash {
+            failure.code = FailureCode::CannotStart;
+            failure.message = failure.message.replacen("the process", &self.file(), 1);
+        }
+        StartError(failure.with_trace(self.tail.text()))
+    }
+
+    fn file(&self) -> String {
+        match &self.function.door {
+            Door::Handler { file, .. } => file.display().to_string(),
+            Door::Exec { .. } => self.function.door.describe(),
+        }
+    }
+}
+
+// === helpers ===
+
+/// Timeouts are bounded by what the clock can add.
+pub(super) const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+fn take(bytes: &[u8], tail: &mut Tail, log: &dyn Log) {
+    tail.push(bytes);
+    log.write(bytes);
+}
+
+fn log_prelude(prelude: &mut Vec<u8>, log: &dyn Log) {
+    let prelude = std::mem::take(prelude);
+    if !prelude.is_empty() {
+        log.write(&prelude);
+    }
+}
+
+fn memory_limit(function: &Function, language: Language) -> Option<MemoryLimit> {
+    let used = function.memory?.0.get();
+    let reserved = match language {
+        Language::Python => used,
+        Language::Node => used.saturating_add(NODE_RESERVES),
+    };
+    Some(MemoryLimit { used, reserved })
+}
+
+fn write_hello(version: &FunctionVersion, scratch: &Path, to: &mut Vec<u8>) -> Result<(), StartError> {
+    let function = &version.function;
+    let Door::Handler { file, entry, .. } = &function.door else {
+        return Err(cannot_start("an exec function has no handler"));
+    };
+    let copy = prepare::handler_file(version).ok_or_else(|| cannot_start("the handler has no file"))?;
+    let shown = function.home.join(file);
+    let packages = version.packages.as_deref().map(utf8).transpose()?;
+    let hello = Hello {
+        protocol: PROTOCOL,
+        function: function.name.as_str(),
+        file: utf8(&copy)?,
+        file_shown: utf8(file)?,
+        entry: entry.as_deref(),
+        code: utf8(copy.parent().unwrap_or(&version.code))?,
+        code_shown: utf8(shown.parent().unwrap_or(&function.home))?,
+        packages,
+        scratch: utf8(scratch)?,
+        max_output: function.max_output,
+        inline_max: INLINE_BYTES_MAX,
+    };
+    frame::write_hello(&hello, to).map_err(|error| cannot_start(error.to_string()))
+}

@@ -1,0 +1,55 @@
+//! What a server that died has left behind.
+//!
+//! Its jails saw the end of the leash and are killing their functions already; here we wait for them, so that no job of
+//! theirs is leased while its old attempt may still run, and finish what they could not.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::jail::record::Recorded;
+use crate::jail::{cgroup, tree};
+
+/// How long the jails get to finish by themselves, and what we killed to be gone.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Kills and waits for everything that `run/jails` names, then empties `run/jails` and `run/tmp`.
+pub(super) async fn clean_up(run: &Path) {
+    let entries: Vec<_> = fs::read_dir(run.join("jails")).into_iter().flatten().flatten().collect();
+    let left = || entries.iter().flat_map(|entry| Recorded::read(&entry.path())).filter_map(Recorded::alive).count();
+    if !gone_within_patience(left).await {
+        for process in entries.iter().flat_map(|entry| Recorded::read(&entry.path())) {
+            if let Some(pid) = process.alive() {
+                tracing::warn!(pid = pid.as_raw_nonzero(), "killing a process that an earlier server left behind");
+                tree::kill_below(pid);
+                _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
+        if !gone_within_patience(left).await {
+            tracing::error!("processes of an earlier server outlive KILL");
+        }
+    }
+    for entry in entries {
+        cgroup::remove_leftover(&entry.file_name().to_string_lossy());
+        _ = fs::remove_file(entry.path());
+    }
+    for entry in fs::read_dir(run.join("tmp")).into_iter().flatten().flatten() {
+        _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+async fn gone_within_patience(left: impl Fn() -> usize) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while left() > 0 {
+        if Instant::now() > until {
+            return false;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    true
+}

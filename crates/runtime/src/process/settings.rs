@@ -1,0 +1,50 @@
+//! What the process runtime is told.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kvern_core::limits::STOP_GRACE;
+
+use crate::prepare;
+
+/// How long an instance may take until it is ready, unless the settings say otherwise: imports read from a cold disk.
+const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// What the process runtime is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The data directory and the interpreters.
+    pub prepare: prepare::Settings,
+    /// A binary that calls [`crate::jail_main`] when its first argument is `__jail`: the server's own.
+    pub jail: PathBuf,
+    /// The functions' `PATH`.
+    pub path: OsString,
+    /// The functions' `HOME`.
+    pub home: OsString,
+    /// The functions' `LANG`.
+    pub lang: OsString,
+    /// Time between TERM and KILL for an attempt past its deadline.
+    pub grace: Duration,
+    /// How long an instance may take until it is ready.
+    pub start_timeout: Duration,
+}
+
+impl Settings {
+    /// Settings with this server's own environment and binary.
+    ///
+    /// The jail is `/proc/self/exe`: the running binary also when the file was replaced by an upgrade.
+    #[must_use]
+    pub fn new(prepare: prepare::Settings) -> Self {
+        let variable = |name: &str, default: &str| std::env::var_os(name).unwrap_or_else(|| default.into());
+        Self {
+            prepare,
+            jail: PathBuf::from("/proc/self/exe"),
+            path: variable("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            home: variable("HOME", "/"),
+            lang: variable("LANG", "C.UTF-8"),
+            grace: STOP_GRACE,
+            start_timeout: START_TIMEOUT_DEFAULT,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A real server process in a private directory on a free port.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::files::write;
+use crate::http::Http;
+use crate::wait::until;
+
+/// A running `kvern serve`. Dropped, it is killed and its directory is removed.
+#[derive(Debug)]
+pub struct Server {
+    /// The folder with the manifest and the functions.
+    pub home: PathBuf,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The way to it.
+    pub http: Http,
+    process: Child,
+    arguments: Vec<String>,
+    _folder: TempDir,
+}
+
+/// The binary under test: beside the test's own, built first by `make test`, or by `cargo build` here.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn kvern() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(given) = std::env::var_os("KVERN_BIN") {
+            return PathBuf::from(given);
+        }
+        let own = std::env::current_exe().expect("a test has a path");
+        let folder = own.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "kvern"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "the binary cannot be built");
+        folder.join("kvern")
+    })
+}
+
+/// A port that was free a moment ago.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    probe.local_addr().expect("an address").port()
+}
+
+impl Server {
+    /// Starts a server with these files (`kvern.toml` among them) and waits until it is ready.
+    #[must_use]
+    pub fn start(files: &[(&str, &str)]) -> Self {
+        Self::start_with(files, &[])
+    }
+
+    /// [`Server::start`] with more arguments.
+    ///
+    /// # Panics
+    /// If it does not get ready.
+    #[must_use]
+    pub fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("kvern-e2e-").tempdir().expect("a private directory");
+        let home = folder.path().join("home");
+        let data = folder.path().join("data");
+        std::fs::create_dir(&home).expect("a home");
+        for (name, text) in files {
+            write(&home, name, text);
+        }
+        let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let process = launch(&home, &data, &http, &arguments);
+        let mut server = Self { home, data, http, process, arguments, _folder: folder };
+        server.wait_until_ready();
+        server
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What the server wrote to its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_file(&self.home)).unwrap_or_default()
+    }
+
+    /// Runs `kvern` with these arguments as a client of this server: exit code, stdout, stderr.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(kvern())
+            .args(arguments)
+            .env("KVERN_SERVER", format!("http://{}", self.http.address))
+            .current_dir(&self.home)
+            .stdin(Stdio::null())
+            .output()
+            .expect("kvern runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// If the server is gone.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("the server can be signalled");
+    }
+
+    /// `kill -9`, and waits for the end.
+    ///
+    /// # Panics
+    /// If it cannot be waited for.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.process.wait().expect("the end");
+    }
+
+    /// Waits for the end and gives how it ended.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub fn wait(&mut self) -> ExitStatus {
+        until("the server to end", || self.process.try_wait().expect("a child"))
+    }
+
+    /// Starts it again on the same data and port.
+    pub fn restart(&mut self) {
+        self.process = launch(&self.home, &self.data, &self.http, &self.arguments);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        until("the server to be ready", || {
+            if let Some(status) = self.process.try_wait().expect("a child") {
+                panic!("the server ended with {status}: {}", self.log());
+            }
+            self.http.try_ask("GET", "/readyz", &[], b"").ok().filter(|answer| answer.status == 200)
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            // A failed test is read with the server's own words beside it.
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), self.log().as_bytes());
+        }
+    }
+}
+
+fn launch(home: &Path, data: &Path, http: &Http, arguments: &[String]) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(log_file(home)).expect("a log file");
+    Command::new(kvern())
+        .args(["serve", "--listen", &http.address.to_string(), "--data"])
+        .arg(data)
+        .args(arguments)
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("kvern starts")
+}
+
+fn log_file(home: &Path) -> PathBuf {
+    home.with_file_name("server.log")
+}
