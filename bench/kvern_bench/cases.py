@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Values = dict  # of str to float
 
+# A case that is "not run" lacks a peer; one that "failed" had what it needs, and could not be measured.
+OK, NOT_RUN, FAILED = "ok", "not run", "failed"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -35,7 +38,7 @@ class Case:
 class Outcome:
     case: str
     round: int
-    status: str  # "ok", "not run" (a peer is unavailable) or "failed" (it was there, and could not be measured)
+    status: str
     reason: str = ""
     values: Values = field(default_factory=dict)
 
@@ -54,18 +57,21 @@ class Results:
 
     def values(self, key: str, name: str) -> list[float]:
         return [outcome.values[name] for outcome in self.of(key)
-                if outcome.status == "ok" and outcome.values.get(name) is not None]
+                if outcome.status == OK and outcome.values.get(name) is not None]
 
     def median(self, key: str, name: str) -> Optional[float]:
         values = self.values(key, name)
         return statistics.median(values) if values else None
+
+    def failed(self, key: str) -> bool:
+        return any(outcome.status == FAILED for outcome in self.of(key))
 
     def reason(self, key: str) -> str:
         """Why there is no figure, or that some rounds gave none."""
         outcomes = self.of(key)
         if not outcomes:
             return "not run: left out of this run"
-        bad = [outcome for outcome in outcomes if outcome.status != "ok"]
+        bad = [outcome for outcome in outcomes if outcome.status != OK]
         if not bad:
             return ""
         text = f"{bad[0].status}: {bad[0].reason}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -45,24 +46,27 @@ class Tools:
         return "; ".join(reasons) or None
 
 
-def prepare(work: Path, may_install: bool, kvern: Optional[Path]) -> Tools:
+def prepare(work: Path, needs: set, may_install: bool, kvern: Optional[Path]) -> Tools:
+    """Sees to the tools in `needs` and to no others: a run of one row installs and builds only what that row uses."""
     tools = Tools()
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    _programs(tools, may_install)
-    _python_packages(tools, work, may_install)
-    _node_packages(tools, work, may_install)
-    _kvern(tools, kvern)
+    _programs(tools, needs | ({"npm"} if "bullmq" in needs else set()), may_install)
+    if "celery" in needs:
+        _python_packages(tools, work, may_install)
+    if "bullmq" in needs:
+        _node_packages(tools, work, may_install)
+    if "kvern" in needs:
+        _kvern(tools, kvern)
     for name, reason in tools.missing.items():
         say(f"not available: {name}: {reason}")
     return tools
 
 
-def _programs(tools: Tools, may_install: bool) -> None:
-    absent = [name for name in PROGRAMS if not shutil.which(name)]
+def _programs(tools: Tools, needs: set, may_install: bool) -> None:
+    absent = [name for name in PROGRAMS if name in needs and not shutil.which(name)]
     packages = {PROGRAMS[name][0]: PROGRAMS[name][1] for name in absent}
-    try:
-        import ensurepip  # noqa: F401 - Debian splits it off into python3-venv
-    except ImportError:
+    # Debian splits it off from Python itself.
+    if "celery" in needs and importlib.util.find_spec("ensurepip") is None:
         packages["python3-venv"] = "a virtual environment for the article's stack"
     failure = _install_debian(packages, may_install) if packages else None
     for name in absent:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import disk, install, machine
 from .bench import Bench
-from .cases import Case, Outcome, Results
+from .cases import FAILED, NOT_RUN, OK, Case, Outcome, Results
 from .progress import say
 from .report import Report
 from .rows import all_cases
@@ -27,7 +27,8 @@ def arguments(argv: list) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench/run", description="Measures Kvern beside its peers and writes docs/benchmarks/latest.md and .json.",
         epilog="A run that is quick or partial writes to bench/.work/report instead. Exit status: 0 done, 1 a promise "
-               "was broken (a job lost, a result wrong, too few fsyncs), or with --strict a figure missed; 2 usage.")
+               "was broken (a job lost, a result wrong, too few fsyncs) or a case failed, or with --strict a figure "
+               "was missed; 2 usage.")
     parser.add_argument("--quick", action="store_true", help="short loads, one round: does everything work?")
     parser.add_argument("--only", default="", metavar="ROW[,ROW]",
                         help="rows or cases by the start of their name: accept, drain/kvern, latency, cost, resident")
@@ -92,7 +93,8 @@ def _locked_run(lock, options: argparse.Namespace, cases: list) -> int:
         return EXIT_USAGE
     _raise_open_files()
     settings, work = settings_of(options), options.work.resolve()
-    tools = install.prepare(work, not options.no_install, options.kvern)
+    needs = {name for case in cases for name in case.needs}
+    tools = install.prepare(work, needs, not options.no_install, options.kvern)
     for leftover in ("run", "failed"):
         shutil.rmtree(work / leftover, ignore_errors=True)
     report = run_rounds(Bench(settings, work, tools), cases)
@@ -121,13 +123,13 @@ def run_rounds(bench: Bench, cases: list) -> Report:
 def run_case(bench: Bench, case: Case, number: int) -> Outcome:
     reason = bench.tools.reason(case.needs)
     if reason:
-        return _told(Outcome(case.key, number, "not run", reason))
+        return _told(Outcome(case.key, number, NOT_RUN, reason))
     try:
         with bench.private_directory(case.key):
-            return _told(Outcome(case.key, number, "ok", values=case.run(bench)))
+            return _told(Outcome(case.key, number, OK, values=case.run(bench)))
     except Exception as failure:  # noqa: BLE001 - whatever went wrong, the other cases still run and the report says it
         text = str(failure) or type(failure).__name__
-        return _told(Outcome(case.key, number, "failed", text))
+        return _told(Outcome(case.key, number, FAILED, text))
 
 
 def _told(outcome: Outcome) -> Outcome:
@@ -145,4 +147,7 @@ def _raise_open_files() -> None:
 def _exit_status(report: Report, strict: bool) -> int:
     for verdict in report.broken_promises:
         say(f"BROKEN PROMISE: {verdict.name}: {verdict.measured}, {verdict.bar}")
-    return EXIT_BROKEN if report.broken_promises or (strict and report.missed) else EXIT_OK
+    failed = [outcome for outcome in report.results.outcomes if outcome.status == FAILED]
+    for outcome in failed:
+        say(f"FAILED: {outcome.case}, round {outcome.round}: {outcome.reason}")
+    return EXIT_BROKEN if report.broken_promises or failed or (strict and report.missed) else EXIT_OK

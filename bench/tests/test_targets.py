@@ -2,8 +2,8 @@
 import unittest
 
 from kvern_bench import targets
-from kvern_bench.cases import Outcome, Results
-from kvern_bench.targets import MISSED, NO_BAR, NOT_RUN, OK, Measured, judge
+from kvern_bench.cases import FAILED, OK, Outcome, Results
+from kvern_bench.targets import MISSED, NO_BAR, NOT_RUN, Measured, judge
 
 
 def measured(fsync_p50_ms=0.1, **cases):
@@ -12,9 +12,9 @@ def measured(fsync_p50_ms=0.1, **cases):
     names = {case.replace("/", "_").replace("-", "_"): case for target in targets.TARGETS for case in target.cases}
     for name, rounds in cases.items():
         for number, values in enumerate(rounds, 1):
-            status = "failed" if isinstance(values, str) else "ok"
-            results.add(Outcome(names[name], number, status, values if status == "failed" else "",
-                                {} if status == "failed" else values))
+            status = FAILED if isinstance(values, str) else OK
+            results.add(Outcome(names[name], number, status, values if status == FAILED else "",
+                                {} if status == FAILED else values))
     return Measured(results, fsync_p50_ms)
 
 
@@ -50,8 +50,12 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(verdict(of, "durable accepts on a slower disk").verdict, NO_BAR)
 
     def test_without_its_case_a_figure_is_not_run_and_says_why(self):
+        self.assertEqual(verdict(measured(), "accept p99").verdict, NOT_RUN)
+        self.assertEqual(verdict(measured(), "accept p99").reason, "not run: left out of this run")
+
+    def test_a_case_that_failed_is_not_passed_off_as_not_run(self):
         of = measured(accept_kvern_paused_64=["no such luck"])
-        self.assertEqual(verdict(of, "accept p99").verdict, NOT_RUN)
+        self.assertEqual(verdict(of, "accept p99").verdict, targets.FAILED)
         self.assertEqual(verdict(of, "accept p99").reason, "failed: no such luck")
 
     def test_a_promise_broken_in_one_round_is_broken(self):

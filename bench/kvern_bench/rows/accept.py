@@ -16,8 +16,6 @@ from ..settings import CONNECTIONS, CONNECTIONS_MANY
 from ..windows import Sampler, slowest_window
 
 WARM_JOBS = 20
-# Each of 64 connections has one request under way, so one fsync can cover at most 64 accepts.
-ACCEPTS_PER_FSYNC_MAX = CONNECTIONS
 # Statuses by which a server may say "later" under load; any other error breaks the promise.
 LATER = {"429", "503"}
 SOCKET_ERRORS = ("connect_errors", "read_errors", "write_errors", "timeouts")
@@ -62,9 +60,20 @@ def kvern_paused(bench) -> Values:
         accepts, fsyncs = after.accepted - before.accepted, after.fsyncs - before.fsyncs
         if accepts < figures["accepted"]:
             raise BenchFailure(f"wrk saw {figures['accepted']:.0f} times 202, the server counted {accepts:.0f}")
-        checks = {"fsyncs": fsyncs, "accepts_per_fsync": accepts / fsyncs if fsyncs else float(accepts),
-                  "fsyncs_enough": float(fsyncs * ACCEPTS_PER_FSYNC_MAX >= accepts)}
+        checks = {"fsyncs": fsyncs, "accepts_per_fsync": accepts / max(1.0, fsyncs)}
         return {**figures, **checks, **kill_and_look(server, bench.settings.durable_ids, int(figures["accepted"]))}
+
+
+def kvern_traced(bench) -> Values:
+    """The same load under strace: whether the fsyncs that Kvern counts are fsyncs that Linux has seen."""
+    with bench.kvern(trace=True) as server:
+        server.pause()
+        accepts, fsyncs, seen = server.metrics().accepted, server.metrics().fsyncs, server.traced_fsyncs()
+        figures = bench.post_load(server, CONNECTIONS, bench.settings.cost_seconds)
+        metrics, seen = server.metrics(), server.traced_fsyncs() - seen
+        accepts, fsyncs = metrics.accepted - accepts, metrics.fsyncs - fsyncs
+        return {**figures, "accepts_per_fsync": accepts / max(1, seen), "fsyncs_by_strace": float(seen),
+                "fsyncs_by_metric": fsyncs}
 
 
 def kvern_draining(bench) -> Values:
@@ -114,6 +123,7 @@ CASES = [
     Case("accept/article-everysec-64", "article's stack, Redis everysec", article("everysec"), ARTICLE),
     Case("accept/kvern-paused-64", "Kvern, function paused", kvern_paused, KVERN),
     Case("accept/kvern-draining-64", "Kvern, one Python instance drains", kvern_draining, KVERN),
+    Case("accept/kvern-strace-64", "Kvern, function paused, under strace", kvern_traced, (*KVERN, "strace")),
     Case("accept/article-always-64", "article's stack, Redis always", article("always"), ARTICLE),
     Case("accept/article-draining-64", "article's stack, everysec, worker drains", article("everysec", draining=True),
          ARTICLE),

@@ -40,6 +40,13 @@ impl Admission {
 
 // === impl Room ===
 
+impl Room {
+    /// Room that nobody takes.
+    pub(crate) fn none() -> Self {
+        Self { bytes: 0, taken: Arc::default() }
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         self.taken.fetch_sub(self.bytes, Ordering::Relaxed);

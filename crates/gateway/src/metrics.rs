@@ -81,13 +81,13 @@ impl Metrics {
         };
         let accept_seconds = Histogram::new(ACCEPT_BUCKETS);
         let connections = Gauge::default();
-        let mut all = Registry::with_prefix("kvern");
-        all.register("jobs_accepted", "Jobs accepted", families.accepted.clone());
-        all.register("jobs_finished", "Attempts that ended, by outcome", families.finished.clone());
-        all.register("wait_seconds", "Time from due to started", families.wait.clone());
-        all.register("run_seconds", "Time from started to ended", families.run.clone());
-        all.register("accept_seconds", "Time from request to durable job", accept_seconds.clone());
-        all.register("http_connections", "Open connections", connections.clone());
+        let mut all = Registry::default();
+        all.register("kvern_jobs_accepted", "Jobs accepted", families.accepted.clone());
+        all.register("kvern_jobs_finished", "Attempts that ended, by outcome", families.finished.clone());
+        all.register("kvern_wait_seconds", "Time from due to started", families.wait.clone());
+        all.register("kvern_run_seconds", "Time from started to ended", families.run.clone());
+        all.register("kvern_accept_seconds", "Time from request to durable job", accept_seconds.clone());
+        all.register("kvern_http_connections", "Open connections", connections.clone());
         Self {
             registry: RwLock::new(all),
             functions: RwLock::default(),

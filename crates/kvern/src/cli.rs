@@ -71,6 +71,8 @@ pub(crate) enum Verb {
     Reload(Reload),
     /// Ask a server whether it lives; for container health checks.
     Healthcheck(Healthcheck),
+    /// Print a fresh token for KVERN_TOKEN.
+    Token,
     /// Print shell completions.
     Completions {
         /// The shell.

@@ -34,3 +34,11 @@ pub(crate) fn token(given: Option<String>) -> Result<Option<String>, Stop> {
     })?;
     Ok(Some(text.trim().to_owned()))
 }
+
+/// A fresh token: 32 random bytes from the kernel, as hexadecimal digits.
+pub(crate) fn new_token() -> Result<String, Stop> {
+    use std::io::Read;
+    let mut bytes = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

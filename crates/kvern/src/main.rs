@@ -1,2 +1,76 @@
-//! The kvern binary.
-fn main() {}
+//! The kvern binary: reads the command line and does what its verb says.
+//!
+//! `cli.rs` has the verbs and flags, `verbs/` one file for each, `wire.rs` puts the server together: it is the only file
+//! that names concrete adapters.
+
+mod cli;
+mod client;
+mod config;
+mod exit;
+mod manifest;
+mod observe;
+mod port;
+mod print;
+mod project;
+mod show;
+mod signals;
+mod verbs;
+mod watch;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Verb};
+use crate::exit::{Outcome, Stop};
+
+fn main() -> ExitCode {
+    // The jail of a function's process is this binary too: it must start before anything else is set up.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "__jail") {
+        return kvern_runtime::jail_main();
+    }
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            print::say(&stop.to_string());
+            stop.code.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let global = &cli.global;
+    match &cli.verb {
+        Verb::Serve(serve) => server_runtime()?.block_on(verbs::serve::run(global, serve)),
+        Verb::Dev(dev) => server_runtime()?.block_on(verbs::dev::run(dev)),
+        Verb::Invoke(invoke) => client_runtime()?.block_on(verbs::invoke::run(global, invoke)),
+        Verb::Jobs { verb } => client_runtime()?.block_on(verbs::jobs::run(global, verb)),
+        Verb::Functions { verb } => client_runtime()?.block_on(verbs::functions::run(global, verb)),
+        Verb::Logs(logs) => client_runtime()?.block_on(verbs::logs::run(global, logs)),
+        Verb::Healthcheck(check) => client_runtime()?.block_on(verbs::healthcheck::run(global, check)),
+        Verb::Check(check) => verbs::check::run(global, check),
+        Verb::New(new) => verbs::new::run(new),
+        Verb::Reload(reload) => verbs::reload::run(reload),
+        Verb::Token => {
+            print::line(&config::new_token()?);
+            Ok(())
+        }
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "kvern", &mut script);
+            print::data(&script);
+            Ok(())
+        }
+    }
+}
+
+fn server_runtime() -> Result<tokio::runtime::Runtime, Stop> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // A blocking thread that has nothing to do is memory that an idle server need not hold.
+    Ok(builder.enable_all().thread_keep_alive(std::time::Duration::from_secs(1)).build()?)
+}
+
+fn client_runtime() -> Result<tokio::runtime::Runtime, Stop> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

@@ -131,7 +131,8 @@ pub trait Queue: Send + Sync + 'static {
     /// [`Error::UnknownJob`], [`Error::WrongState`].
     async fn cancel(&self, id: JobId) -> Result<Job, Error>;
 
-    /// Gives a failed or cancelled job another life and returns its record. The function's `max_queued` does not stop it.
+    /// Gives a failed or cancelled job another life and returns its record. The function's `max_queued` does not stop
+    /// it.
     ///
     /// # Errors
     /// [`Error::UnknownJob`], [`Error::WrongState`].
@@ -161,8 +162,8 @@ pub trait Queue: Send + Sync + 'static {
     /// [`Error::UnknownJob`], [`Error::Damaged`].
     async fn result(&self, id: JobId) -> Result<Option<Stored>, Error>;
 
-    /// A page of at most `limit` records (at least one, at most [`kvern_core::limits::PAGE_JOBS_MAX`]), in the order that
-    /// [`Filter`] says.
+    /// A page of at most `limit` records (at least one, at most [`kvern_core::limits::PAGE_JOBS_MAX`]), in the order
+    /// that [`Filter`] says.
     ///
     /// # Errors
     /// [`Error::BadCursor`].

@@ -4,7 +4,8 @@
 //! the worker decides what follows an outcome, the queue stores it and moves the job in one step.
 //!
 //! Read [`contract`] first: the numbered rules stand there. [`memory`] is the executable specification; [`record`] and
-//! [`list`] are its pure parts, which adapters share.
+//! [`list`] are its pure parts, which adapters share. Behind the feature `testing` stand the two judges of an adapter:
+//! `conformance`, one test per rule, and `model`, random operations beside the specification.
 
 pub mod contract;
 
@@ -18,6 +19,11 @@ pub mod list;
 pub mod record;
 
 pub mod memory;
+
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod model;
 
 pub use clock::Clock;
 pub use contract::{Durability, Queue};

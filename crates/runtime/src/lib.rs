@@ -5,12 +5,16 @@
 //!
 //! Read [`contract`] first: the rules stand there, and every runtime passes [`conformance`].
 
-pub mod body;
 pub mod contract;
+
+pub mod body;
 pub mod invoke;
 pub mod prepare;
-pub mod process;
+
 mod jail;
+pub mod process;
+
+pub mod fake;
 
 pub use body::Body;
 pub use contract::{
@@ -19,4 +23,5 @@ pub use contract::{
 };
 pub use invoke::{Call, CallError, Invoke, Reply};
 pub use jail::jail_main;
+pub use fake::Fake;
 pub use process::ProcessRuntime;

@@ -93,6 +93,9 @@ impl Heartbeat {
                 () = stop.cancelled() => return,
             }
             let tokens: Vec<LeaseToken> = self.lock().leases.keys().copied().collect();
+            if tokens.is_empty() {
+                continue;
+            }
             // A renewal that hangs is as good as one that failed; dropping it changes nothing that the next would not.
             let answer = timeout(LEASE_TTL / 4, queue.renew(&tokens)).await;
             let ended = match answer {
@@ -116,20 +119,17 @@ impl Heartbeat {
         }
     }
 
-    /// Returns when it is time to renew: at once sleeping while no lease is held, then one interval.
+    /// Returns when it is time to renew: one interval from now, and not before some lease is held. Leases come and go
+    /// quickly under load, so the first one only ends the sleep; those that are still held an interval later count.
     async fn next_beat(&self) {
-        loop {
-            let begun = self.begin.notified();
-            {
-                let mut registry = self.lock();
-                registry.asleep = registry.leases.is_empty();
-                if !registry.asleep {
-                    break;
-                }
-            }
+        let begun = self.begin.notified();
+        let asleep = {
+            let mut registry = self.lock();
+            registry.asleep = registry.leases.is_empty();
+            registry.asleep
+        };
+        if asleep {
             begun.await;
-            // Leases come and go quickly under load: one interval passes before they are looked at.
-            break;
         }
         sleep(RENEW_EVERY).await;
     }

@@ -1,7 +1,7 @@
 //! The queue in memory: the executable specification of the contract.
 //!
-//! Obviously right rather than fast: one lock around plain maps, and every question is answered by a walk over all jobs.
-//! Everything that an operation decides is in [`store`]; here are the lock, the waiting and the news.
+//! Obviously right rather than fast: one lock around plain maps, and every question is answered by a walk over all
+//! jobs. Everything that an operation decides is in [`store`]; here are the lock, the waiting and the news.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

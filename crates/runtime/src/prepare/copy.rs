@@ -21,7 +21,8 @@ pub(super) fn hash(plan: &Plan) -> Result<Vec<Content>, PrepareError> {
     each(plan, |entry| read(entry, &mut File::open(&entry.source)?, &mut io::sink()))
 }
 
-/// Copies a plan into the empty folder `to` and hashes what was copied. Nothing in the copy may be written to.
+/// Copies a plan into the empty folder `to` and hashes what was copied. The files of the copy are read-only; its
+/// folders are not, so that Python keeps its byte code there and `rm -r` removes a data directory.
 pub(super) fn copy(plan: &Plan, to: &Path) -> Result<Vec<Content>, PrepareError> {
     let contents = each(plan, |entry| copy_file(entry, to))?;
     for link in &plan.links {
@@ -33,18 +34,13 @@ pub(super) fn copy(plan: &Plan, to: &Path) -> Result<Vec<Content>, PrepareError>
     Ok(contents)
 }
 
-/// Takes the permission to write from every folder of a copy.
-pub(super) fn seal(folder: &Path) -> io::Result<()> {
-    set_folders(folder, 0o555)
-}
-
-/// Removes a copy, sealed or not, without following links.
-pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    match folder.symlink_metadata() {
+/// Removes a file or folder, if it is there, without following links.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
-        Ok(metadata) if !metadata.is_dir() => fs::remove_file(folder),
-        Ok(_) => set_folders(folder, 0o755).and_then(|()| fs::remove_dir_all(folder)),
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
     }
 }
 
@@ -93,19 +89,4 @@ fn read(entry: &Entry, file: &mut File, to: &mut dyn Write) -> io::Result<Conten
 
 fn make_parents(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| DirBuilder::new().recursive(true).create(parent))
-}
-
-fn set_folders(folder: &Path, mode: u32) -> io::Result<()> {
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        fs::set_permissions(&folder, Permissions::from_mode(mode))?;
-        for entry in folder.read_dir()? {
-            let entry = entry?;
-            // The type of the entry itself: a link is no folder, whatever it points to.
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-    }
-    Ok(())
 }

@@ -39,7 +39,7 @@ pub fn exec_argv(version: &FunctionVersion) -> Vec<OsString> {
         let copied = below(home, argument).map(|path| version.code.join(path));
         match copied.filter(|copied| copied.is_file() && (is_program || is_code(copied))) {
             Some(copied) => copied.into_os_string(),
-            None if is_program => home.join(argument).into_os_string(),
+            None if is_program => at(home, argument).into_os_string(),
             None => argument.into(),
         }
     };
@@ -52,7 +52,7 @@ pub(super) fn plan(home: &Path, argv: &[String], data_dir: &Path) -> Result<(Pla
     let mut in_place = Plan::default();
     let mut folders = BTreeSet::new();
     for (place, argument) in argv.iter().enumerate() {
-        let source = home.join(argument);
+        let source = at(home, argument);
         if place == 0 {
             check_program(argument, &source)?;
         }
@@ -121,6 +121,11 @@ fn check_program(argument: &str, source: &Path) -> Result<(), PrepareError> {
 }
 
 // === helpers ===
+
+/// Where an argument is, without the `.` of `./bin`.
+fn at(home: &Path, argument: &str) -> PathBuf {
+    home.join(argument).components().collect()
+}
 
 /// The path of an argument in the copy, if it is to be copied.
 fn inside(home: &Path, argument: &str) -> Option<PathBuf> {

@@ -105,7 +105,6 @@ impl Work {
         // The files may have changed since they were hashed: the copy's own name is what counts.
         let version = self.version(&contents);
         self.link(unfinished.path())
-            .and_then(|()| copy::seal(unfinished.path()))
             .and_then(|()| unfinished.finish(&self.path(&version)))
             .map_err(|e| self.cannot_copy(&e))?;
         Ok(self.done(version))

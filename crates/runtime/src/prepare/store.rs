@@ -93,8 +93,8 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     File::options().create(true).truncate(false).write(true).open(path)
 }
 
-/// Links a copy that is being made to the installed requirements of this name, and to their `node_modules` if they
-/// are Node's. The links are relative: a data directory may be moved.
+/// Links a copy that is being made to the installed requirements of this name, so that they stay as long as it. The link
+/// is relative: a data directory may be moved.
 pub(super) fn link_packages(copy: &Path, packages: &str) -> io::Result<()> {
     let packages = Path::new("../../../packages").join(packages);
     std::os::unix::fs::symlink(&packages, copy.join(PACKAGES_LINK))

@@ -75,7 +75,7 @@ async fn programs_from_elsewhere_run_where_they_are_and_count() {
 async fn what_cannot_be_started_says_what_to_try() {
     let world = World::exec(&["./bin"]);
     let message = world.refused().await.message;
-    assert!(message.contains("home/./bin: build it, or correct `exec`"), "{message}");
+    assert!(message.contains("home/bin: build it, or correct `exec`"), "{message}");
     let path = world.write("bin", "#!/bin/sh\n");
     let message = world.refused().await.message;
     assert!(message.contains("is not executable. Try: chmod +x "), "{message}");

@@ -1,0 +1,130 @@
+//! `kvern dev`: everything in one process, for one person at a terminal.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use kvern_core::{Door, Function};
+use kvern_manifest::Manifest;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Dev;
+use crate::exit::{Code, Outcome, Stop};
+use crate::observe::{self, Lines};
+use crate::print::{self, Colour};
+use crate::project::{self, Project};
+use crate::verbs::serve;
+use crate::watch::Saves;
+use crate::wire::{self, Options, Reloader};
+use crate::{port, signals};
+
+const FIRST_PORT: u16 = 8080;
+const PORTS_TRIED: u16 = 20;
+/// A person who presses Ctrl-C wants the prompt back.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves the project, reloads on save, prints a line per job; until Ctrl-C.
+pub(crate) async fn run(dev: &Dev) -> Outcome {
+    let began = Instant::now();
+    let project = Project::find(dev.file.as_deref(), dev.config.as_deref())?;
+    let manifest = project.read()?;
+    if manifest.functions.is_empty() {
+        return Err(Stop::usage("there is no function to serve").hint("add one with `kvern new NAME`"));
+    }
+    if dev.clean {
+        project::clean(&dev.data)?;
+    }
+    let listener = listen(dev).await?;
+    let address = listener.local_addr()?;
+    let gateway = kvern_gateway::Settings::default();
+    gateway.check(address).map_err(|unsafe_listen| Stop::new(Code::Usage, unsafe_listen.to_string()))?;
+    let shutdown = CancellationToken::new();
+    signals::stop_on_signal(shutdown.clone())?;
+    let server = wire::start(Options {
+        listener,
+        data: dev.data.clone(),
+        manifest: manifest.clone(),
+        gateway,
+        slots: kvern_worker::Settings::default().slots,
+        drain: DRAIN,
+        lines: Lines::EachJob,
+    })
+    .await?;
+    ignore_in_git(&dev.data);
+    greet(&manifest, address, &dev.data);
+    let reloader = server.reloader();
+    let saves = Saves::below(&project.home())?;
+    tokio::spawn(reload_on_save(project, saves, reloader));
+    let ready = server.ready();
+    tokio::spawn(async move {
+        ready.await;
+        print::say(&print::paint(&format!("  ready after {} ms; Ctrl-C stops\n", began.elapsed().as_millis()), Colour::Dim));
+    });
+    server.run(shutdown).await
+}
+
+async fn reload_on_save(project: Project, mut saves: Saves, reloader: Reloader) {
+    while let Some(path) = saves.next().await {
+        print::say(&print::paint(&format!("{} ~ {} changed", observe::now(), path.display()), Colour::Dim));
+        match project.read() {
+            Ok(manifest) => reloader.reload(manifest).await,
+            Err(stop) => {
+                print::say(&print::paint(&stop.to_string(), Colour::Bad));
+                print::say("           not reloaded; what ran before goes on");
+            }
+        }
+    }
+}
+
+/// The place that was asked for; otherwise the first free port.
+async fn listen(dev: &Dev) -> Result<TcpListener, Stop> {
+    if let Some(listen) = &dev.listen {
+        return serve::bind(serve::address(listen)?).await;
+    }
+    for port in FIRST_PORT..FIRST_PORT + PORTS_TRIED {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(_) => {
+                let holder = port::holder(address).map(|h| format!(" by {h}")).unwrap_or_default();
+                print::say(&format!("port {port} is taken{holder}; trying the next"));
+            }
+        }
+    }
+    Err(Stop::new(Code::Conflict, format!("no port from {FIRST_PORT} on is free")).hint("name one with --listen 127.0.0.1:PORT"))
+}
+
+fn greet(manifest: &Manifest, address: SocketAddr, data: &std::path::Path) {
+    let base = format!("http://{address}");
+    let accent = |text: String| print::paint(&text, Colour::Accent);
+    print::say(&format!("kvern {} · dev · data in {}", env!("CARGO_PKG_VERSION"), data.display()));
+    print::say("");
+    print::say(&format!("  Gateway    {}", accent(base.clone())));
+    print::say(&format!("  Console    {}", accent(format!("{base}/ui"))));
+    for (at, function) in manifest.functions.iter().enumerate() {
+        let title = if at == 0 { "Functions" } else { "" };
+        let route = function.route.as_ref().map(|r| format!("  {} {}", r.method, r.path)).unwrap_or_default();
+        print::say(&format!("  {title:<10} {}  ({}){route}", function.name, function.door.describe()));
+    }
+    if let Some(first) = manifest.functions.first() {
+        let (data, header) = sample(first);
+        print::say("");
+        print::say(&format!("  Try        {}", accent(format!("curl {header}-d '{data}' {base}/v1/functions/{}", first.name))));
+        print::say(&format!("  Later      {}", accent(format!("curl {header}-d '{data}' {base}/v1/functions/{}/jobs", first.name))));
+    }
+    print::say("");
+}
+
+/// An input to try, and the header that it needs: curl calls everything a form unless told otherwise.
+fn sample(function: &Function) -> (&'static str, &'static str) {
+    match function.door {
+        Door::Handler { .. } => ("{}", ""),
+        Door::Exec { .. } => ("hello", ""),
+    }
+}
+
+/// Keeps the data out of the user's repository.
+fn ignore_in_git(data: &std::path::Path) {
+    // Without it everything works as well: the user's git just shows one more folder.
+    let _ = std::fs::write(data.join(".gitignore"), "*\n");
+}

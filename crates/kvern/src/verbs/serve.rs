@@ -1,0 +1,105 @@
+//! `kvern serve`: the server, until it is told to stop.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Global, Role, Serve};
+use crate::config;
+use crate::exit::{Code, Outcome, Stop};
+use crate::observe::Lines;
+use crate::wire::{self, Options};
+use crate::{manifest, port, signals};
+
+/// Serves until TERM or INT.
+pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
+    init_log();
+    let Role::All = serve.role;
+    let manifest = manifest::load(&serve.config)?;
+    let settings = manifest.server.clone();
+    check_queue(serve.queue.as_deref().or(settings.queue.as_deref()))?;
+    let listen = serve.listen.clone().or(settings.listen).unwrap_or_else(|| config::LISTEN.to_owned());
+    let address = address(&listen)?;
+    let data = match serve.data.clone().or(settings.data) {
+        Some(data) => data,
+        None => config::data_dir()?,
+    };
+    let token = config::token(global.token.clone())?;
+    let gateway = kvern_gateway::Settings {
+        token: token.as_deref().map(kvern_gateway::Token::new),
+        insecure: serve.insecure,
+        ..kvern_gateway::Settings::default()
+    };
+    gateway.check(address).map_err(|unsafe_listen| Stop::new(Code::Usage, unsafe_listen.to_string()))?;
+    if serve.insecure && !address.ip().is_loopback() && token.is_none() {
+        tracing::warn!(%address, "INSECURE: whoever reaches this address can run your functions and read their results");
+    }
+    let listener = bind(address).await?;
+    let shutdown = CancellationToken::new();
+    signals::stop_on_signal(shutdown.clone())?;
+    let server =
+        wire::start(Options { listener, data, manifest, gateway, slots: serve.slots, drain: serve.drain, lines: Lines::Log })
+            .await?;
+    let config = serve.config.clone();
+    let reloads = server.reloader();
+    let mut hup = signals::hup()?;
+    tokio::spawn(async move {
+        while hup.recv().await.is_some() {
+            match manifest::load(&config) {
+                Ok(manifest) => reloads.reload(manifest).await,
+                Err(stop) => tracing::error!(error = %stop.what, "not reloaded; what ran before goes on"),
+            }
+        }
+    });
+    server.run(shutdown).await
+}
+
+/// Binds, or says who holds the port.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let stop = Stop::new(Code::Conflict, format!("port {} is taken", address.port()));
+            let stop = match port::holder(address) {
+                Some(holder) => stop.hint(format!("held by {holder}")),
+                None => stop,
+            };
+            stop.hint(format!("try --listen {}:{}, or stop the other", address.ip(), address.port().wrapping_add(1)))
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            Stop::new(Code::NotAllowed, format!("not allowed to listen on {address}"))
+                .hint("ports below 1024 are for root: choose another, or put a proxy in front")
+        }
+        _ => Stop::new(Code::Usage, format!("cannot listen on {address}: {error}")),
+    })
+}
+
+/// Reads `HOST:PORT`, with `localhost` for 127.0.0.1 and an empty host for every address.
+pub(crate) fn address(listen: &str) -> Result<SocketAddr, Stop> {
+    let spelled = match listen.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}")) {
+        Some(spelled) => spelled,
+        None => listen.strip_prefix(':').map_or_else(|| listen.to_owned(), |port| format!("0.0.0.0:{port}")),
+    };
+    spelled.parse().map_err(|_| {
+        Stop::usage(format!("`{listen}` is not an address to listen on")).hint("write it as 127.0.0.1:8080 or [::1]:8080")
+    })
+}
+
+fn check_queue(queue: Option<&str>) -> Outcome {
+    match queue {
+        None | Some("sqlite") => Ok(()),
+        Some(other) => Err(Stop::usage(format!("`{other}` is not a queue that this version has"))
+            .hint("leave --queue out, or write `sqlite`: jobs are kept in the data directory")),
+    }
+}
+
+/// Logs to stderr: text for a terminal, JSON otherwise; `KVERN_LOG` sets the level.
+pub(crate) fn init_log() {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("KVERN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let is_terminal = std::io::stderr().is_terminal();
+    // A second initialisation is a test's or a library's: the first stands.
+    let _ = if is_terminal { builder.try_init() } else { builder.json().try_init() };
+}

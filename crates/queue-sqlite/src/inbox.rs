@@ -1,0 +1,163 @@
+//! The way to the writer: a bounded queue of operations, and the bell that wakes it.
+//!
+//! Bounded in bytes and in count at once: an operation takes one unit of room for each KiB it carries, at least one.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::operation::Operation;
+
+/// Most bytes on the way to the disk; more submits wait for room.
+pub(crate) const INBOX_BYTES_MAX: usize = 64 << 20;
+/// Bytes in one unit of room.
+const UNIT_BYTES: usize = 1 << 10;
+/// Most operations in one commit.
+pub(crate) const BATCH_OPERATIONS_MAX: usize = 4096;
+
+/// Operations that wait for the writer.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    bell: Condvar,
+    room: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    operations: Vec<Operation>,
+    /// Somebody wants the writer to look at the memory.
+    is_poked: bool,
+    is_asleep: bool,
+    end: Option<End>,
+}
+
+/// How the writer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// After everything that was handed over is durable.
+    Drain,
+    /// At once, as in a crash.
+    Abort,
+}
+
+/// Why the writer woke.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// There is something to do: operations, a poke, or the deadline. And whether this is the end.
+    Work(Vec<Operation>, Option<End>),
+}
+
+// === impl Inbox ===
+
+impl Inbox {
+    /// An empty inbox.
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: Mutex::default(),
+            bell: Condvar::new(),
+            room: Semaphore::new(INBOX_BYTES_MAX / UNIT_BYTES),
+        }
+    }
+
+    /// The room that `bytes` take.
+    pub(crate) fn units(bytes: usize) -> u32 {
+        let units = bytes.div_ceil(UNIT_BYTES).clamp(1, INBOX_BYTES_MAX / UNIT_BYTES);
+        u32::try_from(units).unwrap_or(u32::MAX)
+    }
+
+    /// Waits for room. What was taken comes back by [`Inbox::give_back`], when the operation has been answered.
+    pub(crate) async fn take_room(&self, units: u32) {
+        // Never closed, so this cannot fail; a closed inbox refuses in `push`.
+        if let Ok(permit) = self.room.acquire_many(units).await {
+            permit.forget();
+        }
+    }
+
+    /// Operations were answered: their room is free.
+    pub(crate) fn give_back(&self, units: usize) {
+        self.room.add_permits(units);
+    }
+
+    /// Hands an operation over, unless the writer ends.
+    pub(crate) fn push(&self, operation: Operation) -> Result<(), Operation> {
+        let mut queue = self.lock();
+        if queue.end.is_some() {
+            return Err(operation);
+        }
+        queue.operations.push(operation);
+        self.ring(queue);
+        Ok(())
+    }
+
+    /// Asks the writer to look at the memory: a due time came sooner, a window runs dry.
+    pub(crate) fn poke(&self) {
+        let mut queue = self.lock();
+        queue.is_poked = true;
+        self.ring(queue);
+    }
+
+    /// Ends the writer.
+    pub(crate) fn end(&self, end: End) {
+        let mut queue = self.lock();
+        queue.end.get_or_insert(end);
+        self.ring(queue);
+    }
+
+    /// Waits until there is something to do, at most until the deadline; takes at most one batch.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Wake {
+        let mut queue = self.lock();
+        loop {
+            if !queue.operations.is_empty() || queue.is_poked || queue.end.is_some() {
+                break;
+            }
+            queue.is_asleep = true;
+            queue = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => {
+                    queue.is_asleep = false;
+                    break;
+                }
+                Some(left) => self.bell.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+            queue.is_asleep = false;
+        }
+        queue.is_poked = false;
+        let batch = if queue.operations.len() <= BATCH_OPERATIONS_MAX {
+            let room = queue.operations.capacity().min(BATCH_OPERATIONS_MAX);
+            std::mem::replace(&mut queue.operations, Vec::with_capacity(room))
+        } else {
+            queue.operations.drain(..BATCH_OPERATIONS_MAX).collect()
+        };
+        Wake::Work(batch, queue.end)
+    }
+
+    /// Waits until nothing has come for `quiet`, at most `most` in all: on a slow disk a fuller batch is a faster one.
+    pub(crate) fn linger(&self, quiet: Duration, most: Duration) {
+        let until = Instant::now() + most;
+        let mut before = self.lock().operations.len();
+        while before < BATCH_OPERATIONS_MAX && Instant::now() < until {
+            std::thread::sleep(quiet);
+            let after = self.lock().operations.len();
+            if after == before {
+                return;
+            }
+            before = after;
+        }
+    }
+
+    fn ring(&self, mut queue: MutexGuard<'_, Queue>) {
+        // A bell that nobody waits for costs a system call all the same.
+        let is_asleep = std::mem::take(&mut queue.is_asleep);
+        drop(queue);
+        if is_asleep {
+            self.bell.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing here can panic midway, so a poisoned lock still guards whole data.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,189 @@
+//! What the queue knows without asking the database: functions with their counts and windows, and who waits.
+//!
+//! One lock guards all of it. Leases and renewals are decided here alone; everything that must be durable is applied
+//! here by the writer, after its commit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use kvern_core::limits::LEASE_TTL;
+use kvern_core::{FunctionName, JobId, State, UnixMs};
+use kvern_queue::{Error, FunctionStats, Stats, WorkerInfo};
+
+use crate::running::Running;
+use crate::waiters::Waiters;
+use crate::window::{Place, Ready, WINDOW_BYTES_MAX, Window};
+
+/// A move to be told once the lock is free.
+pub(crate) type Moved = (JobId, FunctionName, State);
+
+/// Everything, under one lock.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// The index of a function here is its id in the database.
+    pub(crate) functions: Vec<Function>,
+    names: HashMap<FunctionName, usize>,
+    pub(crate) running: HashMap<JobId, Running>,
+    pub(crate) waiters: Waiters,
+    /// Lives of this queue.
+    pub(crate) epoch: u64,
+    /// Leases given in this life.
+    pub(crate) serial: u64,
+    /// When the next scheduled job is due; never later than that, but perhaps earlier.
+    pub(crate) next_due: UnixMs,
+    window_bytes: usize,
+    workers: BTreeMap<String, (WorkerInfo, Duration)>,
+    closed: Option<Error>,
+}
+
+/// What is known of one function.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: FunctionName,
+    /// As stored: running jobs count as queued.
+    pub(crate) stored: FunctionStats,
+    pub(crate) running: u64,
+    pub(crate) window: Window,
+    /// The serial of its last lease: whoever was served longest ago is next.
+    pub(crate) served: u64,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// Knows these functions, in the order of their ids.
+    pub(crate) fn new(epoch: u64, functions: Vec<(FunctionName, FunctionStats)>) -> Self {
+        let mut memory = Self {
+            functions: Vec::new(),
+            names: HashMap::new(),
+            running: HashMap::new(),
+            waiters: Waiters::default(),
+            epoch,
+            serial: 0,
+            next_due: UnixMs(0),
+            window_bytes: 0,
+            workers: BTreeMap::new(),
+            closed: None,
+        };
+        for (name, stored) in functions {
+            memory.add(name, stored);
+        }
+        memory
+    }
+
+    /// # Errors
+    /// Why the queue takes nothing any more.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        self.closed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Refuses everything from now on; the first reason stays.
+    pub(crate) fn close(&mut self, why: Error) {
+        self.closed.get_or_insert(why);
+        self.waiters.wake_all();
+    }
+
+    /// The index of a function, which is made known if it was not.
+    pub(crate) fn index(&mut self, name: &FunctionName) -> usize {
+        match self.names.get(name) {
+            Some(index) => *index,
+            None => self.add(name.clone(), FunctionStats::default()),
+        }
+    }
+
+    /// The index of a function, if it is known.
+    pub(crate) fn find(&self, name: &FunctionName) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
+    fn add(&mut self, name: FunctionName, stored: FunctionStats) -> usize {
+        let index = self.functions.len();
+        self.names.insert(name.clone(), index);
+        let window = Window::new(stored.queued == 0);
+        self.functions.push(Function { name, stored, running: 0, window, served: 0 });
+        index
+    }
+
+    /// Bytes that the windows may still take.
+    pub(crate) fn window_room(&self) -> usize {
+        WINDOW_BYTES_MAX.saturating_sub(self.window_bytes)
+    }
+
+    /// A stored job became ready: into the window with it, if it belongs there.
+    pub(crate) fn offer(&mut self, index: usize, ready: Ready) {
+        let room = self.window_room();
+        self.with_window(index, |window| window.offer(ready, room));
+        self.waiters.wake(index, 1);
+    }
+
+    /// A running job is ready again.
+    pub(crate) fn put_back(&mut self, index: usize, ready: Ready) {
+        self.with_window(index, |window| window.put_back(ready));
+        self.waiters.wake(index, 1);
+    }
+
+    /// Changes a window and keeps the sum of bytes right.
+    pub(crate) fn with_window<T>(&mut self, index: usize, change: impl FnOnce(&mut Window) -> T) -> T {
+        let window = &mut self.functions[index].window;
+        self.window_bytes -= window.bytes();
+        let given = change(window);
+        self.window_bytes += window.bytes();
+        given
+    }
+
+    /// Takes a job that is about to move out of its window.
+    pub(crate) fn hold_back(&mut self, index: usize, place: Place) {
+        self.with_window(index, |window| window.remove(place));
+    }
+
+    /// Whether the writer has work that a lease of these functions must not overlook: a due job, or a window to fill.
+    pub(crate) fn is_behind(&self, functions: impl IntoIterator<Item = usize>, now: UnixMs) -> bool {
+        let is_behind = |function: &Function| {
+            !function.stored.paused && !function.window.is_whole() && !function.window.has_ready()
+        };
+        self.next_due <= now || functions.into_iter().any(|index| is_behind(&self.functions[index]))
+    }
+
+    /// Whether the writer should fill the window of a function.
+    pub(crate) fn wants_refill(&self, index: usize) -> bool {
+        self.functions[index].window.wants_more(self.window_room())
+    }
+
+    /// Jobs of a function that wait: what `max_queued` bounds.
+    pub(crate) fn waiting(&self, index: usize) -> u64 {
+        self.functions[index].stats().waiting()
+    }
+
+    /// Counts of all functions that have a job or are paused.
+    pub(crate) fn stats(&self) -> Stats {
+        let counted = self.functions.iter().map(|function| (function.name.clone(), function.stats()));
+        let mut functions: Vec<_> = counted.filter(|(_, stats)| *stats != FunctionStats::default()).collect();
+        functions.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Stats { functions }
+    }
+
+    /// Notes that a worker lives.
+    pub(crate) fn announce(&mut self, mut worker: WorkerInfo, now: UnixMs, monotonic: Duration) {
+        worker.seen_at = now;
+        self.workers.insert(worker.name.clone(), (worker, monotonic));
+    }
+
+    /// The workers that live.
+    pub(crate) fn workers(&mut self, monotonic: Duration) -> Vec<WorkerInfo> {
+        self.workers.retain(|_, (_, seen_at)| monotonic < *seen_at + LEASE_TTL);
+        self.workers.values().map(|(worker, _)| worker.clone()).collect()
+    }
+}
+
+// === impl Function ===
+
+impl Function {
+    /// The counts as the contract has them.
+    pub(crate) fn stats(&self) -> FunctionStats {
+        FunctionStats {
+            queued: self.stored.queued.saturating_sub(self.running),
+            running: self.running,
+            ..self.stored
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Runs every rule on a subject and prints the table.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinError;
+
+use super::{MAY_BE_UNSUPPORTED, RULES, Rule, Subject};
+
+/// A rule that takes longer hangs.
+const RULE_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// How a rule came out.
+enum Verdict {
+    Ok,
+    Unsupported(&'static str),
+    Failed(String),
+}
+
+/// Runs every rule on the subject and prints a line for each.
+///
+/// # Panics
+/// If a rule is broken, hangs, or is declared unsupported without being one that may be.
+pub async fn run(subject: Arc<dyn Subject>) {
+    let mut failed = Vec::new();
+    for rule in RULES {
+        let began = Instant::now();
+        let verdict = judge(rule, &subject).await;
+        print_line(subject.name(), rule, &verdict, began.elapsed());
+        if let Verdict::Failed(_) = verdict {
+            failed.push(rule.number);
+        }
+    }
+    assert!(failed.is_empty(), "{} breaks the rules {failed:?} of the Queue contract", subject.name());
+}
+
+async fn judge(rule: &Rule, subject: &Arc<dyn Subject>) -> Verdict {
+    if let Some((_, reason)) = subject.unsupported().iter().find(|(number, _)| *number == rule.number) {
+        let may_be = MAY_BE_UNSUPPORTED.contains(&rule.number);
+        return if may_be {
+            Verdict::Unsupported(reason)
+        } else {
+            Verdict::Failed(format!("declared unsupported ({reason}), but every adapter must keep it"))
+        };
+    }
+    // A task of its own, so that a panic ends this rule and no other.
+    let mut task = tokio::spawn((rule.run)(Arc::clone(subject)));
+    match tokio::time::timeout(RULE_TIME_MAX, &mut task).await {
+        Ok(Ok(())) => Verdict::Ok,
+        Ok(Err(error)) => Verdict::Failed(message_of(error)),
+        Err(_) => {
+            task.abort();
+            Verdict::Failed(format!("did not end within {RULE_TIME_MAX:?}"))
+        }
+    }
+}
+
+fn message_of(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "was cancelled".to_owned() };
+    let panic: &(dyn Any + Send) = &*panic;
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("panicked").to_owned()
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what the suite is read by")]
+fn print_line(subject: &str, rule: &Rule, verdict: &Verdict, took: Duration) {
+    let (word, message) = match verdict {
+        Verdict::Ok => ("ok", ""),
+        Verdict::Unsupported(reason) => ("unsupported", *reason),
+        Verdict::Failed(message) => ("FAILED", message.as_str()),
+    };
+    let took = took.as_millis();
+    println!("{subject:<10} {:>2}  {:<55} {took:>6} ms  {word}  {message}", rule.number, rule.name);
+}
