@@ -35,7 +35,7 @@ def kill_and_look(server: KvernServer, ids_wanted: int, acknowledged_before: int
     metrics = server.metrics()
     acknowledged = acknowledged_before + len(ids)
     return {"acknowledged_ids": float(len(ids)), "lost_ids": float(len(ids) - len(found)),
-            "acknowledged": float(acknowledged), "lost": max(0.0, acknowledged - metrics.open_jobs - metrics.finished),
+            "acknowledged": float(acknowledged), "lost": max(0.0, acknowledged - metrics.open_jobs - metrics.succeeded),
             "restart_ms": server.ready_seconds * 1000}
 
 

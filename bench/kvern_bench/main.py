@@ -63,12 +63,12 @@ def main(argv: list) -> int:
     if options.list or not cases:
         print("\n".join(f"{case.key:28} {case.label}" for case in cases) or f"no case begins with {options.only!r}")
         return EXIT_OK if cases else EXIT_USAGE
-    options.work.mkdir(parents=True, exist_ok=True)
     kind = disk.file_system(options.work)
     if kind in disk.MEMORY_FILE_SYSTEMS:
         print(f"bench/run: the data directory is on {kind}, where an fsync costs nothing; "
               "choose a directory on a disk with --work DIR", file=sys.stderr)
         return EXIT_USAGE
+    options.work.mkdir(parents=True, exist_ok=True)
     # A stop from outside unwinds like Ctrl-C, so that every process that was started is stopped. Both are set, because
     # a shell may have started us in the background with SIGINT ignored.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -101,7 +101,7 @@ def _locked_run(lock, options: argparse.Namespace, cases: list) -> int:
     whole = settings.form == "full" and not options.only and settings.rounds >= FULL.rounds
     target = PUBLISHED if whole else work / "report"
     report.write(target)
-    print(report.summary())
+    print(report.figures())
     say(f"written: {'docs/benchmarks' if whole else target}/latest.md and latest.json")
     return _exit_status(report, options.strict)
 

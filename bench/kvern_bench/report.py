@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import table, targets
-from .cases import Case, Results
+from .cases import Results
 from .disk import median
 from .install import BENCH
 from .scrub import scrub
@@ -36,14 +36,14 @@ class Report:
     def missed(self) -> list:
         return [verdict for verdict in self.verdicts if verdict.verdict == targets.MISSED]
 
-    def summary(self) -> str:
-        """The part that a terminal shows; the file has the raw rows and the method too."""
-        return scrub("\n\n".join([self._opening(), self._targets(), self._table()]))
+    def figures(self) -> str:
+        """The part that a terminal shows; the file has the method too."""
+        return scrub("\n\n".join([self._opening(), self._targets(), self._table(), self._raw_rows()]))
 
     def markdown(self) -> str:
         method = (BENCH / "METHOD.md").read_text().strip()
         # The method is ours and public; scrubbing it could only damage it.
-        return "\n\n".join([self.summary(), scrub(self._raw_rows()), method]) + "\n"
+        return f"{self.figures()}\n\n{method}\n"
 
     def as_json(self) -> str:
         content = {

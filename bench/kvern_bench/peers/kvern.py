@@ -125,10 +125,10 @@ class KvernServer:
 
     def warm(self, bodies: list[bytes]) -> None:
         """Runs some jobs to their end, so that the instances are up before anything is measured."""
-        wanted = self.metrics().finished + len(bodies)
+        wanted = self.metrics().succeeded + len(bodies)
         for body in bodies:
             self.submit(body)
-        self.wait_for(lambda metrics: metrics.finished >= wanted, 60)
+        self.wait_for(lambda metrics: metrics.succeeded >= wanted, 60)
 
     def wait_for(self, reached: Callable[[KvernMetrics], bool], seconds_max: float, step: float = 0.02) -> KvernMetrics:
         deadline = time.monotonic() + seconds_max

@@ -15,11 +15,8 @@ class KvernMetrics(Metrics):
         return self.total("kvern_jobs_accepted_total", function=FUNCTION)
 
     @property
-    def finished(self) -> float:
-        return self.total("kvern_jobs_finished_total", function=FUNCTION)
-
-    @property
     def succeeded(self) -> float:
+        """Only these are counted as done: the metric also counts attempts that ended otherwise and run again."""
         return self.total("kvern_jobs_finished_total", function=FUNCTION, outcome="succeeded")
 
     @property
@@ -32,4 +29,4 @@ class KvernMetrics(Metrics):
         return sum(self.total("kvern_queue_depth", function=FUNCTION, state=state) for state in OPEN_STATES)
 
     def __str__(self) -> str:
-        return f"{self.accepted:.0f} accepted, {self.finished:.0f} finished, {self.open_jobs:.0f} open"
+        return f"{self.accepted:.0f} accepted, {self.succeeded:.0f} succeeded, {self.open_jobs:.0f} open"

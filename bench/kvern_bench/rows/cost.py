@@ -22,7 +22,7 @@ def kvern(trace: bool):
             traced_before = server.traced_fsyncs() if trace else 0
             bench.post_load(server, CONNECTIONS, bench.settings.cost_seconds)
             after = server.wait_for(lambda metrics: metrics.open_jobs == 0, DRAIN_SECONDS_MAX)
-            jobs, fsyncs = after.finished - before.finished, after.fsyncs - before.fsyncs
+            jobs, fsyncs = after.succeeded - before.succeeded, after.fsyncs - before.fsyncs
             written = procfs.device_bytes_written(server.pid) - bytes_before
             values = {"jobs": jobs, "device_bytes_per_job": written / jobs}
             if not trace:

@@ -20,27 +20,10 @@ const el = (tag, props = {}, ...children) => {
 
 // --- talking to the server ---
 
-async function ask(path, options = {}) {
-  const token = sessionStorage.getItem("token");
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch(base + path, { ...options, headers });
-  if (response.status !== 401) return response;
-  await askForToken();
-  return ask(path, options);
-}
+// A server with a token asks the browser for it when the page is opened; the browser sends it from then on.
+const ask = (path, options = {}) => fetch(base + path, options);
 
-function askForToken() {
-  const dialog = $("ask");
-  if (!dialog.open) dialog.showModal();
-  return new Promise((done) => {
-    dialog.addEventListener("close", () => {
-      sessionStorage.setItem("token", $("token").value);
-      done();
-    }, { once: true });
-  });
-}
-
-// Server-sent events by fetch: EventSource cannot carry a token.
+// Server-sent events by fetch, so that a lost connection shows and is made again after a second.
 async function listen() {
   for (;;) {
     try {

@@ -109,9 +109,20 @@ codes! {
     Timeout, "timeout", GATEWAY_TIMEOUT, true, "The function took too long";
 }
 
-/// An error on its way to a client.
+impl Code {
+    /// Whether the function failed, and not Kvern or the client.
+    pub(crate) fn is_of_function(self) -> bool {
+        matches!(self, Self::FunctionFailed | Self::Timeout | Self::BadInput)
+    }
+}
+
+/// An error on its way to a client. Boxed, because it stands beside small values in every result.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Facts>);
+
+/// What is said of an error.
+#[derive(Debug)]
+pub(crate) struct Facts {
     pub(crate) code: Code,
     pub(crate) detail: Cow<'static, str>,
     pub(crate) hint: Option<Cow<'static, str>>,
@@ -157,7 +168,7 @@ pub(crate) struct FailureJson<'a> {
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Facts {
             code,
             detail: detail.into(),
             hint: None,
@@ -166,29 +177,47 @@ impl Problem {
             job: None,
             failure: None,
             challenge: None,
-        }
+        }))
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.0
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds);
+        self.0.retry_after_s = Some(seconds);
         self
     }
 
     pub(crate) fn about(mut self, job: JobId) -> Self {
-        self.job = Some(job);
+        self.0.job = Some(job);
+        self
+    }
+
+    pub(crate) fn allow(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
+    pub(crate) fn challenge(mut self, challenge: &'static str) -> Self {
+        self.0.challenge = Some(challenge);
         self
     }
 
     pub(crate) fn with_failure(mut self, failure: Failure) -> Self {
-        self.failure = Some(Box::new(failure));
+        self.0.failure = Some(Box::new(failure));
         self
     }
+}
 
+// === impl Facts ===
+
+impl Facts {
     /// The document.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let document = Document {

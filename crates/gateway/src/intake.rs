@@ -168,7 +168,7 @@ fn stream(intake: Intake, early: Early) -> Pin<Box<dyn Stream<Item = io::Result<
                 Ok(Some(bytes)) => Some((Ok(bytes), Some(intake))),
                 Ok(None) => None,
                 Err(problem) => {
-                    let error = io::Error::other(problem.detail.clone().into_owned());
+                    let error = io::Error::other(problem.facts().detail.clone().into_owned());
                     *early.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
                     Some((Err(error), None))
                 }

@@ -42,6 +42,7 @@ mod times;
 
 pub use dispatch::Parts;
 pub use functions::{Condition, Conditions, Functions};
+pub use job_json::job_json;
 pub use metrics::{FunctionMetrics, Metrics};
 pub use scrape::{HistogramReading, HistogramValues};
 pub use server::{Drained, run};

@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(JobOptions::parse(None).expect("valid"), JobOptions::default());
         assert_eq!(JobOptions::parse(Some("delay=0s")).expect("valid").not_before(UnixMs(1)), None);
         for bad in ["delay=30", "delay=2y", "priority=10", "priority=-1", "tag=x", "tag=:x", "tag=a:%01", "later=1s"] {
-            assert_eq!(JobOptions::parse(Some(bad)).expect_err(bad).code, Code::BadQuery);
+            assert_eq!(JobOptions::parse(Some(bad)).expect_err(bad).facts().code, Code::BadQuery);
         }
         assert!(JobOptions::parse(Some("delay=1h&expires_in=1m")).is_err());
         let many = ["tag=a:b"; TAGS_MAX + 1].join("&");
@@ -205,7 +205,7 @@ mod tests {
         let too_long = "k".repeat(256);
         for bad in [&["a b"][..], &[""], &["\"\""], &["é"], &[&too_long], &["a", "a"]] {
             let problem = idempotency_key(&headers(&IDEMPOTENCY_KEY, bad)).expect_err("malformed");
-            assert_eq!(problem.code, Code::BadIdempotencyKey, "{bad:?}");
+            assert_eq!(problem.facts().code, Code::BadIdempotencyKey, "{bad:?}");
         }
     }
 

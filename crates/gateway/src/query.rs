@@ -29,10 +29,6 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.all(key).next()
     }
@@ -94,7 +90,7 @@ mod tests {
         assert_eq!(query.get("state"), Some("a,b"));
         assert_eq!(query.get("since"), Some("1 h"));
         assert_eq!(query.all("tag").collect::<Vec<_>>(), ["x:1", "y"]);
-        assert!(Query::parse(None, &KNOWN).is_ok_and(|query| query.is_empty()));
+        assert!(Query::parse(None, &KNOWN).is_ok_and(|query| query == Query::default()));
     }
 
     #[test]
@@ -103,10 +99,10 @@ mod tests {
             [("stat=1", "did you mean `state`?"), ("order=1", "state, since, tag"), ("state=%f", ""), ("state=%ff", "")]
         {
             let problem = Query::parse(Some(text), &KNOWN).expect_err(text);
-            assert_eq!(problem.code, Code::BadQuery);
-            assert!(problem.hint.unwrap_or_default().contains(word), "{text}");
+            assert_eq!(problem.facts().code, Code::BadQuery);
+            assert!(problem.facts().hint.as_deref().unwrap_or_default().contains(word), "{text}");
         }
         let twice = Query::parse(Some("state=a&state=b"), &KNOWN).expect_err("it is ambiguous");
-        assert_eq!(twice.detail, "`state` is given twice");
+        assert_eq!(twice.facts().detail, "`state` is given twice");
     }
 }

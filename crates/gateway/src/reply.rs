@@ -35,6 +35,8 @@ pub(crate) enum ReplyBody {
 pub(crate) const KVERN_ERROR: HeaderName = HeaderName::from_static("kvern-error");
 /// What an accepted job survives.
 pub(crate) const KVERN_DURABILITY: HeaderName = HeaderName::from_static("kvern-durability");
+/// Which preferences were followed.
+pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// JSON.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -161,17 +163,18 @@ impl Problem {
     /// The answer that tells it.
     pub(crate) fn into_response(self) -> Response {
         let content_type = HeaderValue::from_static("application/problem+json");
-        let mut response = whole(self.code.status(), content_type, self.to_json());
+        let facts = self.facts();
+        let mut response = whole(facts.code.status(), content_type, facts.to_json());
         let headers = response.headers_mut();
-        let whose = if self.failure.is_some() && self.job.is_none() { "function" } else { "platform" };
+        let whose = if facts.code.is_of_function() { "function" } else { "platform" };
         headers.insert(KVERN_ERROR, HeaderValue::from_static(whose));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = facts.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(allow) = &self.allow {
+        if let Some(allow) = &facts.allow {
             headers.insert(header::ALLOW, value(allow));
         }
-        if let Some(challenge) = self.challenge {
+        if let Some(challenge) = facts.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response

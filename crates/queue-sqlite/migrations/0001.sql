@@ -77,6 +77,7 @@ CREATE TABLE keys (
     seq    INTEGER NOT NULL,
     random INTEGER NOT NULL,
     body   BLOB NOT NULL,
+    rank   INTEGER,
     PRIMARY KEY (bucket, key)
 ) WITHOUT ROWID;
 

@@ -42,13 +42,6 @@ pub(crate) enum End {
     Abort,
 }
 
-/// Why the writer woke.
-#[derive(Debug)]
-pub(crate) enum Wake {
-    /// There is something to do: operations, a poke, or the deadline. And whether this is the end.
-    Work(Vec<Operation>, Option<End>),
-}
-
 // === impl Inbox ===
 
 impl Inbox {
@@ -105,39 +98,29 @@ impl Inbox {
         self.ring(queue);
     }
 
-    /// Waits until there is something to do, at most until the deadline; takes at most one batch.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Wake {
+    /// Waits until there is something to do, at most until the deadline.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) {
         let mut queue = self.lock();
-        loop {
-            if !queue.operations.is_empty() || queue.is_poked || queue.end.is_some() {
-                break;
+        while queue.operations.is_empty() && !queue.is_poked && queue.end.is_none() {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return;
             }
             queue.is_asleep = true;
-            queue = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            queue = match left {
                 None => self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => {
-                    queue.is_asleep = false;
-                    break;
-                }
                 Some(left) => self.bell.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
             };
             queue.is_asleep = false;
         }
         queue.is_poked = false;
-        let batch = if queue.operations.len() <= BATCH_OPERATIONS_MAX {
-            let room = queue.operations.capacity().min(BATCH_OPERATIONS_MAX);
-            std::mem::replace(&mut queue.operations, Vec::with_capacity(room))
-        } else {
-            queue.operations.drain(..BATCH_OPERATIONS_MAX).collect()
-        };
-        Wake::Work(batch, queue.end)
     }
 
     /// Waits until nothing has come for `quiet`, at most `most` in all: on a slow disk a fuller batch is a faster one.
     pub(crate) fn linger(&self, quiet: Duration, most: Duration) {
         let until = Instant::now() + most;
         let mut before = self.lock().operations.len();
-        while before < BATCH_OPERATIONS_MAX && Instant::now() < until {
+        while before > 0 && before < BATCH_OPERATIONS_MAX && Instant::now() < until {
             std::thread::sleep(quiet);
             let after = self.lock().operations.len();
             if after == before {
@@ -145,6 +128,16 @@ impl Inbox {
             }
             before = after;
         }
+    }
+
+    /// Takes at most one batch, and says whether this is the end.
+    pub(crate) fn take(&self) -> (Vec<Operation>, Option<End>) {
+        let mut queue = self.lock();
+        if queue.operations.len() <= BATCH_OPERATIONS_MAX {
+            let room = queue.operations.len();
+            return (std::mem::replace(&mut queue.operations, Vec::with_capacity(room)), queue.end);
+        }
+        (queue.operations.drain(..BATCH_OPERATIONS_MAX).collect(), queue.end)
     }
 
     fn ring(&self, mut queue: MutexGuard<'_, Queue>) {

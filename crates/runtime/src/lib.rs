@@ -14,6 +14,7 @@ pub mod prepare;
 mod jail;
 pub mod process;
 
+pub mod conformance;
 pub mod fake;
 
 pub use body::Body;

@@ -80,6 +80,8 @@ pub(crate) struct Effects {
     pub(crate) wake_scaler: bool,
     /// To be dropped after the lock is released.
     pub(crate) refused: Vec<Work>,
+    /// Calls that get no slot any more: dropped after the lock is released.
+    pub(crate) orders: Vec<Order>,
 }
 
 // === impl Floor ===
@@ -94,7 +96,7 @@ impl Floor {
         if !self.open || self.free == 0 {
             return (Vec::new(), 0);
         }
-        let free = self.lanes.iter().filter(|(_, lane)| lane.free() > 0);
+        let free = self.lanes.iter().filter(|(_, lane)| !lane.gone && lane.free() > 0);
         let wants = free.map(|(name, lane)| Want { function: name.clone(), slots: lane.free().min(self.free) });
         (wants.collect(), self.free)
     }
@@ -102,7 +104,7 @@ impl Floor {
     /// Takes a slot, if one is free.
     pub(crate) fn take(&mut self, shared: &Arc<Shared>, function: &FunctionName) -> Option<Slot> {
         let lane = self.lanes.get_mut(function)?;
-        if !self.open || self.free == 0 || lane.free() == 0 {
+        if !self.open || lane.gone || self.free == 0 || lane.free() == 0 {
             return None;
         }
         lane.taken += 1;
@@ -119,11 +121,12 @@ impl Floor {
             news |= lane.free() == 0;
             lane.taken = lane.taken.saturating_sub(1);
         }
+        self.lanes.retain(|_, lane| !lane.gone || lane.taken > 0);
         let given = self.serve_calls(shared, function, full, effects, now);
         effects.wake_leases |= news && !given;
     }
 
-    /// Lets calls that wait take the free slots: of this function, and of all if the worker was full.
+    /// Lets a call that waits take a free slot: one of this function, or any if the worker was full.
     fn serve_calls(
         &mut self,
         shared: &Arc<Shared>,
@@ -133,21 +136,28 @@ impl Floor {
         now: Instant,
     ) -> bool {
         let waits = |lane: &Lane| !lane.calls.is_empty() && lane.free() > 0;
-        let name = match self.lanes.get(function) {
-            Some(lane) if waits(lane) => Some(function.clone()),
-            _ if all => self.lanes.iter().find(|(_, lane)| waits(lane)).map(|(name, _)| name.clone()),
-            _ => None,
-        };
-        let Some(name) = name else { return false };
-        let Some(order) = self.lanes.get_mut(&name).and_then(Lane::pop_call) else { return false };
-        let Some(slot) = self.take(shared, &name) else { return false };
-        self.dispatch(&name, Work::call(order, slot), effects, now);
-        true
+        loop {
+            let name = match self.lanes.get(function) {
+                Some(lane) if waits(lane) => function.clone(),
+                _ if !all => return false,
+                _ => match self.lanes.iter().find(|(_, lane)| waits(lane)) {
+                    Some((name, _)) => name.clone(),
+                    None => return false,
+                },
+            };
+            // Calls that nobody waits for any more only leave the line.
+            let Some(order) = self.lanes.get_mut(&name).and_then(Lane::pop_call) else { continue };
+            match self.take(shared, &name) {
+                Some(slot) => self.dispatch(&name, Work::call(order, slot), effects, now),
+                None => effects.orders.push(order),
+            }
+            return true;
+        }
     }
 
     /// Brings work to an instance: one that waits, one that becomes free, or a new one.
     pub(crate) fn dispatch(&mut self, function: &FunctionName, work: Work, effects: &mut Effects, now: Instant) {
-        let Some(lane) = self.lanes.get_mut(function).filter(|_| self.open) else {
+        let Some(lane) = self.lanes.get_mut(function).filter(|lane| self.open && !lane.gone) else {
             effects.refused.push(work);
             return;
         };
@@ -172,7 +182,7 @@ impl Floor {
         now: Instant,
     ) -> Result<(), Order> {
         let function = order.function.clone();
-        let waiting = match self.lanes.get_mut(&function).filter(|_| self.open) {
+        let waiting = match self.lanes.get_mut(&function).filter(|lane| self.open && !lane.gone) {
             Some(lane) => {
                 lane.calls.retain(Order::is_wanted);
                 lane.calls.len()
@@ -220,19 +230,21 @@ impl Floor {
 
     /// Work that was handed to a place which lost its instance meanwhile goes back to the head of the line.
     pub(crate) fn give_back(&mut self, function: &FunctionName, work: Work, effects: &mut Effects, now: Instant) {
-        let Some(lane) = self.lanes.get_mut(function).filter(|_| self.open) else {
+        let Some(lane) = self.lanes.get_mut(function).filter(|lane| self.open && !lane.gone) else {
             effects.refused.push(work);
             return;
         };
         lane.ready.push_front(work);
         lane.ready_since.get_or_insert(now);
         effects.wake_scaler = true;
+        self.refill(function, effects);
     }
 
     /// A place is gone; another is opened if one is missed.
     pub(crate) fn leave(&mut self, place: &PlaceKey, effects: &mut Effects) {
         if let Some(lane) = self.lane_of(place) {
             lane.pool.leave(place.id);
+            effects.wake_scaler |= !lane.ready.is_empty();
             self.refill(&place.function, effects);
         }
     }
@@ -272,7 +284,7 @@ impl Floor {
 
     /// The version that runs, and whether an instance of it lives.
     pub(crate) fn serving(&self, function: &FunctionName) -> Option<(Serving, bool)> {
-        self.lanes.get(function).map(|lane| (lane.serving.clone(), lane.pool.up() > 0))
+        self.lanes.get(function).filter(|lane| !lane.gone).map(|lane| (lane.serving.clone(), lane.pool.up() > 0))
     }
 
     /// Whether the floor takes work.
@@ -323,12 +335,15 @@ impl Floor {
     pub(crate) fn keep_only(&mut self, kept: impl Fn(&FunctionName) -> bool) -> (Vec<Work>, Vec<Order>) {
         let (mut works, mut orders) = (Vec::new(), Vec::new());
         self.lanes.retain(|name, lane| {
-            let keep = kept(name);
-            if !keep {
-                works.extend(lane.ready.drain(..));
-                orders.extend(lane.calls.drain(..));
+            if kept(name) {
+                return true;
             }
-            keep
+            works.extend(lane.empty());
+            orders.extend(lane.calls.drain(..));
+            lane.gone = true;
+            lane.generation = 0;
+            // What runs keeps its slots: the function may come back before it ends.
+            lane.taken > 0
         });
         (works, orders)
     }
@@ -338,10 +353,8 @@ impl Floor {
         self.open = false;
         let (mut works, mut orders) = (Vec::new(), Vec::new());
         for lane in self.lanes.values_mut() {
-            works.extend(lane.ready.drain(..));
+            works.extend(lane.empty());
             orders.extend(lane.calls.drain(..));
-            lane.ready_since = None;
-            lane.pool.dismiss();
         }
         (works, orders)
     }
@@ -353,12 +366,13 @@ impl Floor {
 
     /// The versions that run.
     pub(crate) fn versions(&self) -> Vec<(FunctionName, String)> {
-        let versions = self.lanes.iter().filter_map(|(name, lane)| Some((name, lane.serving.version()?)));
+        let here = self.lanes.iter().filter(|(_, lane)| !lane.gone);
+        let versions = here.filter_map(|(name, lane)| Some((name, lane.serving.version()?)));
         versions.map(|(name, version)| (name.clone(), version.version.to_string())).collect()
     }
 
     fn refill(&mut self, function: &FunctionName, effects: &mut Effects) {
-        let missing = self.lanes.get(function).filter(|_| self.open).map_or(0, Lane::places_missing);
+        let missing = self.lanes.get(function).filter(|lane| self.open && !lane.gone).map_or(0, Lane::places_missing);
         self.open_places(function, missing, effects);
     }
 

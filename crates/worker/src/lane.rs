@@ -32,6 +32,8 @@ pub(crate) struct Lane {
     /// Since when `ready` has never been empty.
     pub(crate) ready_since: Option<Instant>,
     pub(crate) pool: Pool<Work>,
+    /// It is no longer in the manifest: what runs ends, nothing begins.
+    pub(crate) gone: bool,
     calls_in_a_row: u32,
 }
 
@@ -108,6 +110,7 @@ impl Lane {
             calls: VecDeque::new(),
             ready: VecDeque::new(),
             ready_since: None,
+            gone: false,
             calls_in_a_row: 0,
         }
     }
@@ -215,10 +218,21 @@ impl Lane {
         }
     }
 
+    /// Gives the work in line and sends the idle away.
+    pub(crate) fn empty(&mut self) -> Vec<Work> {
+        self.ready_since = None;
+        self.pool.dismiss();
+        self.ready.drain(..).collect()
+    }
+
     /// How many places to open now, so that `min` is there and nothing in line waits for nobody.
     pub(crate) fn places_missing(&self) -> usize {
-        let wanted = if self.pool.warm { self.pool.min.max(usize::from(!self.ready.is_empty())) } else { 0 };
-        wanted.saturating_sub(self.pool.places())
+        if self.pool.warm {
+            let wanted = self.pool.min.max(usize::from(!self.ready.is_empty()));
+            return wanted.saturating_sub(self.pool.places());
+        }
+        // Each slot in use is one place's, or stands in line.
+        self.ready.len().min(self.taken.saturating_sub(self.pool.places()))
     }
 
     /// A new place in the pool, if one is allowed.

@@ -64,8 +64,8 @@ pub struct Rule {
     pub run: fn(Arc<dyn Subject>) -> Running,
 }
 
-/// A rule under test.
-pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A rule under test. Not `Send`, for asynchronous closures are not; the tasks that it starts run on all threads.
+pub type Running = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What an adapter may leave out: what depends on the level of durability (1, 19), and the order across functions (8).
 pub const MAY_BE_UNSUPPORTED: [u8; 3] = [1, 8, 19];

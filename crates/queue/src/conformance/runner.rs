@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, LocalSet};
 
 use super::{MAY_BE_UNSUPPORTED, RULES, Rule, Subject};
 
@@ -18,7 +18,8 @@ enum Verdict {
     Failed(String),
 }
 
-/// Runs every rule on the subject and prints a line for each.
+/// Runs every rule on the subject and prints a line for each. Wants a runtime with several threads, so that what runs
+/// at the same time does.
 ///
 /// # Panics
 /// If a rule is broken, hangs, or is declared unsupported without being one that may be.
@@ -45,14 +46,12 @@ async fn judge(rule: &Rule, subject: &Arc<dyn Subject>) -> Verdict {
         };
     }
     // A task of its own, so that a panic ends this rule and no other.
-    let mut task = tokio::spawn((rule.run)(Arc::clone(subject)));
-    match tokio::time::timeout(RULE_TIME_MAX, &mut task).await {
+    let tasks = LocalSet::new();
+    let task = tasks.spawn_local((rule.run)(Arc::clone(subject)));
+    match tokio::time::timeout(RULE_TIME_MAX, tasks.run_until(task)).await {
         Ok(Ok(())) => Verdict::Ok,
         Ok(Err(error)) => Verdict::Failed(message_of(error)),
-        Err(_) => {
-            task.abort();
-            Verdict::Failed(format!("did not end within {RULE_TIME_MAX:?}"))
-        }
+        Err(_) => Verdict::Failed(format!("did not end within {RULE_TIME_MAX:?}")),
     }
 }
 

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvern_core::{
-    Attempt, Failure, FailureCode, FunctionName, Job, JobId, Keep, Next, Outcome, State, UnixMs, limits,
-};
+use kvern_core::{Attempt, Failure, FailureCode, FunctionName, Job, JobId, Keep, Next, Outcome, State, UnixMs, limits};
 
 use super::Subject;
 use crate::clock::Clock;

@@ -79,6 +79,9 @@ pub(super) struct Failing {
     class: Option<String>,
     trace: Option<String>,
     retry_after_ms: Option<u64>,
+    /// Whether the instance is in a state that nobody knows and must not be used again.
+    #[serde(default)]
+    pub(super) is_last: bool,
 }
 
 /// A frame from a shim.

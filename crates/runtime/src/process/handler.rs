@@ -305,6 +305,7 @@ impl Live {
     }
 
     fn failed(&mut self, failing: Failing) -> Outcome {
+        self.is_spoilt |= failing.is_last;
         let failure = failing.failure();
         let limit = self.function.memory.filter(|_| self.jailed.limit() == LimitKind::Rlimit);
         match (failure.code, limit) {

@@ -1,0 +1,62 @@
+"""A run: what is refused before anything starts, which cases are chosen, and what becomes of a case that fails."""
+import contextlib
+import io
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+from kvern_bench import disk, main
+from kvern_bench.cases import FAILED, NOT_RUN, OK, Case
+from kvern_bench.install import Tools
+from kvern_bench.service import BenchFailure
+
+
+class Refusals(unittest.TestCase):
+    def test_a_data_directory_in_memory_is_refused_and_not_even_made(self):
+        with tempfile.TemporaryDirectory() as parent, mock.patch.object(disk, "file_system", return_value="tmpfs"):
+            work, errors = Path(parent) / "work", io.StringIO()
+            with contextlib.redirect_stderr(errors):
+                self.assertEqual(main.main(["--work", str(work)]), main.EXIT_USAGE)
+            self.assertIn("tmpfs", errors.getvalue())
+            self.assertFalse(work.exists())
+
+    def test_the_file_system_is_that_of_the_longest_mount(self):
+        self.assertEqual(disk.file_system(Path("/proc/self")), "proc")
+
+
+class Choice(unittest.TestCase):
+    def test_rows_and_cases_by_the_start_of_their_name(self):
+        self.assertEqual({case.row for case in main.chosen("latency,cost")}, {"latency", "cost"})
+        self.assertEqual([case.key for case in main.chosen("drain/kvern-python")], ["drain/kvern-python"])
+        self.assertEqual(main.chosen("nothing"), [])
+
+    def test_single_long_cases_come_last(self):
+        once = [case.once for case in main.chosen("")]
+        self.assertEqual(once, sorted(once))
+
+
+class OneCase(unittest.TestCase):
+    def run_case(self, run, needs=(), missing=None):
+        bench = mock.Mock(private_directory=lambda key: contextlib.nullcontext(), tools=Tools())
+        bench.tools.missing = missing or {}
+        with mock.patch.object(main, "say"):
+            return main.run_case(bench, Case("row/case", "label", run, needs), 1)
+
+    def test_values_are_kept(self):
+        outcome = self.run_case(lambda bench: {"rate": 1.0})
+        self.assertEqual((outcome.status, outcome.values), (OK, {"rate": 1.0}))
+
+    def test_a_missing_peer_is_not_run_with_the_reason(self):
+        outcome = self.run_case(lambda bench: {}, ("wrk",), {"wrk": "no such package"})
+        self.assertEqual((outcome.status, outcome.reason), (NOT_RUN, "wrk: no such package"))
+
+    def test_a_failure_ends_the_case_and_not_the_run(self):
+        def run(bench):
+            raise BenchFailure("it fell over")
+        outcome = self.run_case(run)
+        self.assertEqual((outcome.status, outcome.reason), (FAILED, "it fell over"))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,106 @@
+//! Calls: the caller waits for the function itself, or with `Prefer: respond-async` for a job.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::http::request::Parts as Head;
+use kvern_core::limits::STOP_GRACE;
+use kvern_core::{Failure, FailureCode, Mode};
+use kvern_runtime::{Call, CallError};
+
+use crate::dispatch::Gateway;
+use crate::error::{Code, Problem};
+use crate::functions::Entry;
+use crate::intake::{Intake, content_type};
+use crate::lookup::applied;
+use crate::options::{JobOptions, Prefer};
+use crate::refuse;
+use crate::reply::{self, Response};
+
+/// A call ends by its own deadlines; this much later the gateway stops believing that.
+const OVERDUE: Duration = Duration::from_secs(10);
+
+impl Gateway {
+    /// `POST /v1/functions/{name}`.
+    pub(crate) async fn call(&self, entry: &Entry, head: &Head, body: Incoming) -> Result<Response, Problem> {
+        let options = JobOptions::parse(head.uri.query())?;
+        let prefer = Prefer::parse(&head.headers);
+        if prefer.respond_async {
+            return self.submit_and_wait(entry, head, options, prefer, body).await;
+        }
+        if options != JobOptions::default() {
+            return Err(Problem::new(Code::BadQuery, "a call takes no options of a job")
+                .hint("POST to the same path with /jobs, or send `Prefer: respond-async`"));
+        }
+        self.invoke_and_reply(entry, head, body).await
+    }
+
+    /// A route of the manifest. Its query is the client's own business: webhooks bring what they want.
+    pub(crate) async fn on_own_route(&self, entry: &Entry, head: &Head, body: Incoming) -> Result<Response, Problem> {
+        let prefer = Prefer::parse(&head.headers);
+        let options = JobOptions::default();
+        match entry.function.mode {
+            Mode::Sync if !prefer.respond_async => self.invoke_and_reply(entry, head, body).await,
+            Mode::Async if prefer == Prefer::default() => {
+                let submitted = self.accept(entry, &head.headers, options, body).await?;
+                Ok(self.accepted(&entry.function.name, submitted))
+            }
+            Mode::Sync | Mode::Async => self.submit_and_wait(entry, head, options, prefer, body).await,
+        }
+    }
+
+    async fn submit_and_wait(
+        &self,
+        entry: &Entry,
+        head: &Head,
+        options: JobOptions,
+        prefer: Prefer,
+        body: Incoming,
+    ) -> Result<Response, Problem> {
+        let mut submitted = self.accept(entry, &head.headers, options, body).await?;
+        if let Some(wait) = prefer.wait {
+            let job = self.until_final(submitted.id, wait).await?;
+            if job.state.is_final() {
+                return Ok(applied(self.finished(&job).await?, &prefer.applied()));
+            }
+            submitted.state = job.state;
+        }
+        Ok(applied(self.accepted(&entry.function.name, submitted), &prefer.applied()))
+    }
+
+    async fn invoke_and_reply(&self, entry: &Entry, head: &Head, body: Incoming) -> Result<Response, Problem> {
+        if self.is_stopping() {
+            return Err(refuse::stopping());
+        }
+        let function = &entry.function;
+        let content_type = content_type(&head.headers)?;
+        let intake = Intake::open(body, &function.name, function.max_input, self.admission(), self.limits())?;
+        let (taken, early) = intake.pass().await?;
+        let call = Call {
+            function: function.name.clone(),
+            content_type: content_type.map(str::to_owned),
+            body: taken.body,
+            patience: self.limits().patience,
+        };
+        let longest = self.limits().patience + function.timeout + STOP_GRACE + OVERDUE;
+        // Dropped at that moment, which stops the attempt (rule 3 of the contract).
+        let called = tokio::time::timeout(longest, self.invoke().call(call)).await;
+        drop(taken.room);
+        // A body that broke off is the client's doing, whatever it made of the call.
+        if let Some(problem) = early.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(problem);
+        }
+        match called {
+            Ok(Ok(answer)) => {
+                reply::from_function(answer.status.unwrap_or(200), &answer.content_type, answer.body).await
+            }
+            Ok(Err(CallError::Failed(failure))) => Err(refuse::failed(&function.name, failure)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => {
+                let failure = Failure::new(FailureCode::Timeout, "the call outlived all of its deadlines");
+                Err(refuse::failed(&function.name, failure))
+            }
+        }
+    }
+}

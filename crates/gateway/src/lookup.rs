@@ -1,0 +1,89 @@
+//! What is known of a job: its record, its result, its input.
+
+use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
+use kvern_core::{Failure, FailureCode, Job, JobId, State};
+
+use crate::dispatch::Gateway;
+use crate::error::{Code, Problem};
+use crate::job_json::JobJson;
+use crate::options;
+use crate::query::Query;
+use crate::reply::{self, Response};
+
+impl Gateway {
+    /// `GET /v1/jobs/{id}`, with or without `wait`.
+    pub(crate) async fn job(&self, id: JobId, query: &Query) -> Result<Response, Problem> {
+        let job = match options::wait(query)? {
+            Some(wait) => self.until_final(id, wait).await?,
+            None => self.queue().get(id).await?,
+        };
+        self.show(&job)
+    }
+
+    /// A job's record as an answer.
+    pub(crate) fn show(&self, job: &Job) -> Result<Response, Problem> {
+        reply::json(StatusCode::OK, &JobJson::new(job, &self.functions()))
+    }
+
+    /// `GET /v1/jobs/{id}/result`.
+    pub(crate) async fn result(&self, id: JobId) -> Result<Response, Problem> {
+        if let Some(stored) = self.queue().result(id).await? {
+            return reply::stored(stored.content_type.as_deref(), stored.payload).await;
+        }
+        let job = self.queue().get(id).await?;
+        match job.state {
+            State::Failed => {
+                let failure = failure_of(&job);
+                let detail = format!("job {id} failed: {failure}");
+                Err(Problem::new(Code::JobFailed, detail)
+                    .hint("look at its log; POST to .../retry gives it another life")
+                    .about(id)
+                    .with_failure(failure))
+            }
+            State::Cancelled => Err(cancelled(id)),
+            // Between the two reads it may have succeeded: then the next request finds the result.
+            state => Err(Problem::new(Code::NotFinished, format!("job {id} is {state}"))
+                .hint("wait for it with GET /v1/jobs/ID?wait=30s")
+                .about(id)
+                .retry_after(1)),
+        }
+    }
+
+    /// `GET /v1/jobs/{id}/input`.
+    pub(crate) async fn input(&self, id: JobId) -> Result<Response, Problem> {
+        let stored = self.queue().input(id).await?;
+        reply::stored(stored.content_type.as_deref(), stored.payload).await
+    }
+
+    /// What a client that waited for a finished job gets: the same as from a call.
+    pub(crate) async fn finished(&self, job: &Job) -> Result<Response, Problem> {
+        match job.state {
+            State::Succeeded => {
+                let mut response = self.result(job.id).await?;
+                let location = reply::value(&format!("/v1/jobs/{}", job.id));
+                response.headers_mut().insert(header::LOCATION, location);
+                Ok(response)
+            }
+            State::Cancelled => Err(cancelled(job.id)),
+            _ => Err(crate::refuse::failed(&job.function, failure_of(job)).about(job.id)),
+        }
+    }
+}
+
+/// Marks an answer as the one that `Prefer` asked for.
+pub(crate) fn applied(mut response: Response, applied: &str) -> Response {
+    let value: HeaderValue = reply::value(applied);
+    response.headers_mut().insert(reply::PREFERENCE_APPLIED, value);
+    response
+}
+
+fn cancelled(id: JobId) -> Problem {
+    Problem::new(Code::JobCancelled, format!("job {id} was cancelled"))
+        .hint("POST to .../retry gives it another life")
+        .about(id)
+}
+
+fn failure_of(job: &Job) -> Failure {
+    job.error.clone().unwrap_or_else(|| Failure::new(FailureCode::Exception, "the function failed and said nothing"))
+}

@@ -1,0 +1,206 @@
+//! Puts the server together: the only file that names concrete adapters.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvern_core::FunctionName;
+use kvern_gateway::{Conditions, Functions, HistogramReading, Metrics};
+use kvern_manifest::Manifest;
+use kvern_queue::{Clock, Queue};
+use kvern_queue_sqlite::SqliteQueue;
+use kvern_runtime::{ProcessRuntime, prepare, process};
+use kvern_worker::Worker;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::{Code, Outcome, Stop};
+use crate::observe::{Ears, Lines};
+
+/// What a server is started with.
+pub(crate) struct Options {
+    pub(crate) listener: TcpListener,
+    pub(crate) data: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) gateway: kvern_gateway::Settings,
+    pub(crate) slots: usize,
+    pub(crate) drain: Duration,
+    pub(crate) lines: Lines,
+}
+
+/// A server that is wired and not yet serving.
+pub(crate) struct Server {
+    listener: TcpListener,
+    gateway: kvern_gateway::Parts,
+    queue: Arc<dyn Queue>,
+    worker: Arc<Worker>,
+    functions: watch::Sender<Arc<Functions>>,
+    metrics: Arc<Metrics>,
+    prepared: JoinHandle<()>,
+    ready: Option<oneshot::Receiver<()>>,
+}
+
+/// Gives a running server another manifest.
+#[derive(Clone)]
+pub(crate) struct Reloader {
+    worker: Arc<Worker>,
+    functions: watch::Sender<Arc<Functions>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Opens the queue, cleans up after a server that died, and begins to prepare the functions.
+pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
+    let clock = Clock::system();
+    let data = std::path::absolute(&options.data)?;
+    let sqlite = open_queue(&data, clock.clone()).await?;
+    let fsync = fsync_reading(&sqlite);
+    let queue: Arc<dyn Queue> = sqlite;
+    let runtime = open_runtime(&data).await?;
+    let metrics = Arc::new(Metrics::new());
+    let ears = Arc::new(Ears::new(Arc::clone(&metrics), options.lines));
+    let worker = Arc::new(Worker::new(kvern_worker::Parts {
+        queue: Arc::clone(&queue),
+        runtime,
+        clock: clock.clone(),
+        name: format!("worker-{}", std::process::id()),
+        settings: kvern_worker::Settings {
+            slots: options.slots,
+            drain_time: options.drain,
+            scratch_dir: data.join("run"),
+            ..kvern_worker::Settings::default()
+        },
+        observer: Arc::clone(&ears) as _,
+    }));
+    let first = Functions::new(options.manifest.functions.clone(), &metrics);
+    let (functions, receiver) = watch::channel(Arc::new(first));
+    let gateway = kvern_gateway::Parts {
+        queue: Arc::clone(&queue),
+        invoke: Arc::clone(&worker) as _,
+        functions: receiver,
+        conditions: conditions(&ears),
+        clock,
+        settings: options.gateway,
+        metrics: Arc::clone(&metrics),
+        fsync: Some(fsync),
+        extra: console(&queue, &functions),
+    };
+    let (tell_ready, ready) = oneshot::channel();
+    let preparing = Arc::clone(&worker);
+    let prepared = tokio::spawn(async move {
+        preparing.set_functions(options.manifest.functions).await;
+        // Only `dev` waits for this.
+        let _ = tell_ready.send(());
+    });
+    Ok(Server { listener: options.listener, gateway, queue, worker, functions, metrics, prepared, ready: Some(ready) })
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Where manifests go while it runs.
+    pub(crate) fn reloader(&self) -> Reloader {
+        Reloader {
+            worker: Arc::clone(&self.worker),
+            functions: self.functions.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// Waits until the functions are prepared, or could not be.
+    pub(crate) fn ready(&mut self) -> impl Future<Output = ()> + use<> {
+        let ready = self.ready.take();
+        async move {
+            if let Some(ready) = ready {
+                let _ = ready.await;
+            }
+        }
+    }
+
+    /// Serves until `shutdown`, drains, and closes the queue. A queue that failed ends the server with an error.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Outcome {
+        let worker = tokio::spawn(Arc::clone(&self.worker).run(shutdown.clone()));
+        let gateway = tokio::spawn(kvern_gateway::run(self.listener, self.gateway, shutdown.clone()));
+        let failed = watch_queue(Arc::clone(&self.queue), shutdown.clone());
+        let failure = failed.await;
+        // From here on nothing is accepted; both come back within the drain time.
+        let (gateway, worker) = tokio::join!(gateway, worker);
+        self.prepared.abort();
+        self.queue.close().await;
+        let left = worker.map(|drained| format!("{drained:?}")).unwrap_or_else(|error| error.to_string());
+        tracing::info!(worker = left, gateway = ?gateway.ok(), "stopped");
+        match failure {
+            None => Ok(()),
+            Some(error) => Err(Stop::failed(format!("the queue failed: {error}"))
+                .hint("what was acknowledged is on disk; look at the disk, then start again")),
+        }
+    }
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Takes over another manifest: the gateway at once, each function when its new version is ready.
+    pub(crate) async fn reload(&self, manifest: Manifest) {
+        let functions = Functions::new(manifest.functions.clone(), &self.metrics);
+        self.functions.send_replace(Arc::new(functions));
+        self.worker.set_functions(manifest.functions).await;
+        tracing::info!(manifest = %manifest.path.display(), "reloaded");
+    }
+}
+
+/// Waits for the stop signal, or for the end of a queue that failed: then the rest must stop too.
+async fn watch_queue(queue: Arc<dyn Queue>, shutdown: CancellationToken) -> Option<kvern_queue::Error> {
+    let mut watching = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        // Both may be dropped: neither holds anything.
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            _ = watching.tick() => {}
+        }
+        if let Err(error) = queue.health() {
+            tracing::error!(%error, "the queue failed; stopping");
+            shutdown.cancel();
+            return Some(error);
+        }
+    }
+}
+
+async fn open_queue(data: &Path, clock: Clock) -> Result<Arc<SqliteQueue>, Stop> {
+    let options = kvern_queue_sqlite::Options { dir: data.to_owned(), clock };
+    SqliteQueue::open(options).await.map_err(|error| {
+        let code = if error.is_conflict() { Code::Conflict } else { Code::Failed };
+        Stop::new(code, error.to_string())
+    })
+}
+
+async fn open_runtime(data: &Path) -> Result<Arc<ProcessRuntime>, Stop> {
+    let tools = prepare::Settings::new(data.to_owned());
+    let cannot = |error: std::io::Error| Stop::failed(format!("cannot work in {}: {error}", data.display()));
+    let runtime = ProcessRuntime::new(process::Settings::new(tools)).map_err(cannot)?;
+    runtime.clean_up_leftovers().await;
+    prepare::clean_up(data).map_err(cannot)?;
+    Ok(Arc::new(runtime))
+}
+
+fn fsync_reading(queue: &Arc<SqliteQueue>) -> HistogramReading {
+    let queue = Arc::clone(queue);
+    Arc::new(move || {
+        let read = queue.commit_times();
+        kvern_gateway::HistogramValues { buckets: read.buckets, sum: read.sum, count: read.count }
+    })
+}
+
+fn conditions(ears: &Arc<Ears>) -> Conditions {
+    let ears = Arc::clone(ears);
+    Arc::new(move |function: &FunctionName| ears.condition(function))
+}
+
+fn console(queue: &Arc<dyn Queue>, functions: &watch::Sender<Arc<Functions>>) -> axum::Router {
+    let functions = functions.subscribe();
+    kvern_console::router(kvern_console::Parts {
+        queue: Arc::clone(queue),
+        render: Arc::new(move |job| kvern_gateway::job_json(job, &functions.borrow())),
+    })
+}

@@ -1,0 +1,78 @@
+//! Due: scheduled jobs whose time has come are queued, a few at a time so that submits are not starved.
+
+use kvern_core::id::Sequence;
+use kvern_core::{JobId, State, UnixMs};
+use rusqlite::{Result as SqlResult, params};
+
+use crate::effects::Effects;
+use crate::memory::Memory;
+use crate::rank::Rank;
+use crate::rows::stored_time;
+use crate::sweep::limit;
+use crate::transaction::Transaction;
+use crate::window::Place;
+
+/// Most jobs queued in one transaction because they came due.
+pub(crate) const DUE_JOBS_MAX: usize = 512;
+
+/// What came due, and when the next job will.
+#[derive(Debug)]
+pub(crate) struct CameDue {
+    jobs: Vec<(usize, JobId, Rank)>,
+    next_due: UnixMs,
+}
+
+/// Queues what is due.
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
+    let functions = tx.desk.functions_stored;
+    // A fair share for each, so that one function's flood does not hold up another's single job.
+    let share = (DUE_JOBS_MAX / functions.max(1)).max(1);
+    let mut came_due = CameDue { jobs: Vec::new(), next_due: UnixMs(u64::MAX) };
+    for function in 0..functions {
+        let mut due = first_scheduled(tx, function, share + 1)?;
+        let next = due.iter().map(|(at, ..)| *at).find(|at| *at > stored_time(tx.now));
+        due.retain(|(at, ..)| *at <= stored_time(tx.now));
+        // One too many means that there is more to do at once.
+        let next = if due.len() > share { due.pop().map(|(at, ..)| at) } else { next };
+        if let Some(at) = next {
+            came_due.next_due = came_due.next_due.min(UnixMs(at.cast_unsigned()));
+        }
+        for (_, id, priority) in due {
+            queue(tx, id, Rank::of(State::Queued, priority))?;
+            tx.count_gone(function, State::Scheduled);
+            tx.count_new(function, State::Queued);
+            came_due.jobs.push((function, id, Rank::of(State::Queued, priority)));
+        }
+    }
+    Ok(came_due)
+}
+
+fn first_scheduled(tx: &Transaction<'_, '_>, function: usize, most: usize) -> SqlResult<Vec<(i64, JobId, u8)>> {
+    let sql = "SELECT pos, seq, random, priority FROM jobs WHERE function = ?1 AND rank = ?2 ORDER BY pos, seq LIMIT ?3";
+    let mut statement = tx.desk.connection.prepare_cached(sql)?;
+    let rank = Rank::of(State::Scheduled, 0).get();
+    let rows = statement.query_map(params![function.cast_signed() as i64, rank, limit(most)], |row| {
+        let sequence = Sequence::from_bits(row.get::<_, i64>(1)?.cast_unsigned());
+        Ok((row.get(0)?, JobId::new(sequence, row.get::<_, i64>(2)?.cast_unsigned()), row.get(3)?))
+    })?;
+    rows.collect()
+}
+
+fn queue(tx: &Transaction<'_, '_>, id: JobId, rank: Rank) -> SqlResult<()> {
+    let values = params![crate::rows::key(id), rank.get(), stored_time(id.accepted_at())];
+    tx.run("UPDATE jobs SET rank = ?2, pos = ?3 WHERE seq = ?1", values)?;
+    Ok(())
+}
+
+// === impl CameDue ===
+
+impl CameDue {
+    /// After the commit: the windows have gaps where these jobs belong.
+    pub(crate) fn finish(self, memory: &mut Memory, effects: &mut Effects) {
+        memory.next_due = self.next_due;
+        for (function, id, rank) in self.jobs {
+            memory.with_window(function, |window| window.gap(Place { rank, seq: id.sequence() }));
+            effects.moved.push((id, memory.functions[function].name.clone(), State::Queued));
+        }
+    }
+}

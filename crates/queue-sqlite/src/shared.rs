@@ -1,0 +1,75 @@
+//! What the callers and the writer share.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kvern_core::FunctionName;
+use kvern_queue::{Clock, Error, Hub};
+use tokio::sync::oneshot;
+
+use crate::blob::BlobDir;
+use crate::commits::Commits;
+use crate::inbox::Inbox;
+use crate::memory::{Memory, Moved};
+use crate::operation::Operation;
+
+/// Where the answer to an operation goes.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What the callers and the writer share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) memory: Mutex<Memory>,
+    pub(crate) inbox: Inbox,
+    pub(crate) hub: Hub,
+    pub(crate) clock: Clock,
+    pub(crate) commits: Commits,
+    pub(crate) blobs: BlobDir,
+}
+
+impl Shared {
+    /// The memory. Never held over an await or a system call.
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        // A panic under this lock is a bug; what it left is still better than to stop every running job.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands an operation to the writer and waits for its answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        bytes: usize,
+        operation: impl FnOnce(Answer<T>) -> Operation,
+    ) -> Result<T, Error> {
+        self.inbox.take_room(Inbox::units(bytes)).await;
+        let (answer, answered) = oneshot::channel();
+        self.push(operation(answer))?;
+        self.answered(answered).await
+    }
+
+    /// Hands an operation to the writer. Room for it has been taken.
+    pub(crate) fn push(&self, operation: Operation) -> Result<(), Error> {
+        self.inbox.push(operation).map_err(|operation| {
+            self.inbox.give_back(operation.units());
+            self.memory().check_open().err().unwrap_or_else(|| Error::Closed("it is closing".to_owned()))
+        })
+    }
+
+    /// The writer's answer.
+    pub(crate) async fn answered<T>(&self, answered: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        // The writer answers everything it takes, unless it dies.
+        answered.await.unwrap_or_else(|_| Err(Error::Unknown("the writer ended".to_owned())))
+    }
+
+    /// The name of the function with this id.
+    pub(crate) fn name(&self, function: i64) -> Option<FunctionName> {
+        let memory = self.memory();
+        let index = usize::try_from(function).ok()?;
+        memory.functions.get(index).map(|function| function.name.clone())
+    }
+
+    /// Tells moves, after the record shows them.
+    pub(crate) fn tell(&self, moved: &[Moved]) {
+        for (id, function, state) in moved {
+            self.hub.tell(*id, function, *state);
+        }
+    }
+}

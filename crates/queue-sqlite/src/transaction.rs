@@ -1,0 +1,282 @@
+//! The open transaction: prepared statements, counts to be written with it, and the marks that its operations share.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use kvern_core::id::Sequence;
+use kvern_core::{Clockwork, FunctionName, Job, JobId, State, UnixMs};
+use kvern_queue::Error;
+use rusqlite::{Connection, Result as SqlResult, Statement, params};
+
+use crate::rank::Rank;
+use crate::rows::{self, Body, Stored, stored_time};
+use crate::shared::Shared;
+
+const INSERT_JOB: &str = "INSERT INTO jobs (seq, random, function, rank, pos, attempts, failures, strikes, \
+     interruptions, past, priority, expires_at, content_type, tags, key, input_bytes, input_crc32c, input) \
+     VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+const MOVE_JOB: &str = "UPDATE jobs SET rank = ?2, pos = ?3, attempts = ?4, failures = ?5, strikes = ?6, \
+     interruptions = ?7, past = ?8 WHERE seq = ?1";
+const WRITE_PAST: &str = "INSERT OR REPLACE INTO results \
+     (seq, started_at, attempts, error, content_type, bytes, crc32c, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const ADD_FUNCTION: &str = "INSERT INTO functions VALUES (?1, ?2, 0, 0, 0, 0, 0, 0)";
+const ADD_COUNTS: &str = "UPDATE functions SET scheduled = scheduled + ?2, queued = queued + ?3, \
+     succeeded = succeeded + ?4, failed = failed + ?5, cancelled = cancelled + ?6 WHERE id = ?1";
+
+/// States with a stored count, in the order of [`Counts`].
+const COUNTED: [State; 5] = [State::Scheduled, State::Queued, State::Succeeded, State::Failed, State::Cancelled];
+
+/// The statements of the hot path, prepared once. The others go through rusqlite's cache.
+#[derive(Debug)]
+pub(crate) struct Prepared<'c> {
+    pub(crate) insert_job: Statement<'c>,
+    move_job: Statement<'c>,
+    write_past: Statement<'c>,
+}
+
+/// What outlives a transaction: only the writer touches it.
+#[derive(Debug)]
+pub(crate) struct Desk<'c> {
+    pub(crate) connection: &'c Connection,
+    pub(crate) prepared: Prepared<'c>,
+    pub(crate) clockwork: Clockwork,
+    /// The greatest sequence given out.
+    pub(crate) last: Sequence,
+    pub(crate) random: Random,
+    /// Functions that the database knows: those with a smaller id.
+    pub(crate) functions_stored: usize,
+    /// Days that may hold idempotency keys.
+    pub(crate) key_buckets: BTreeSet<i64>,
+}
+
+/// How the counts of one function change.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    change: [i64; COUNTED.len()],
+    is_touched: bool,
+    /// Jobs that waited when the transaction first asked.
+    waiting: Option<u64>,
+}
+
+/// An open transaction.
+#[derive(Debug)]
+pub(crate) struct Transaction<'a, 'c> {
+    pub(crate) desk: &'a mut Desk<'c>,
+    pub(crate) shared: &'a Shared,
+    pub(crate) now: UnixMs,
+    pub(crate) monotonic: Duration,
+    /// Jobs of the overlay whose attempt this transaction has ended: for them the database is right.
+    pub(crate) ended: HashSet<JobId>,
+    counts: Vec<Counts>,
+}
+
+/// The outside of a job, for [`Transaction::move_job`].
+#[derive(Debug, Default)]
+pub(crate) struct ResultRow<'a> {
+    pub(crate) content_type: Option<&'a str>,
+    pub(crate) bytes: i64,
+    pub(crate) crc32c: u32,
+    pub(crate) body: Option<Body<'a>>,
+}
+
+/// The random bits of ids: a keyed hash of a counter, with a key from the operating system.
+#[derive(Debug)]
+pub(crate) struct Random {
+    key: std::hash::RandomState,
+    count: u64,
+}
+
+// === impl Prepared ===
+
+impl<'c> Prepared<'c> {
+    pub(crate) fn new(connection: &'c Connection) -> SqlResult<Self> {
+        Ok(Self {
+            insert_job: connection.prepare(INSERT_JOB)?,
+            move_job: connection.prepare(MOVE_JOB)?,
+            write_past: connection.prepare(WRITE_PAST)?,
+        })
+    }
+}
+
+// === impl Desk ===
+
+impl Desk<'_> {
+    /// The next id.
+    pub(crate) fn next_id(&mut self, now: UnixMs) -> JobId {
+        self.last = self.clockwork.tick(now);
+        JobId::new(self.last, self.random.draw())
+    }
+}
+
+// === impl Transaction ===
+
+impl<'a, 'c> Transaction<'a, 'c> {
+    /// Opens one.
+    pub(crate) fn begin(desk: &'a mut Desk<'c>, shared: &'a Shared) -> SqlResult<Self> {
+        desk.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let (now, monotonic) = (shared.clock.now(), shared.clock.monotonic());
+        Ok(Self { desk, shared, now, monotonic, ended: HashSet::new(), counts: Vec::new() })
+    }
+
+    /// Writes the counts; the commit itself is the writer's.
+    pub(crate) fn write_counts(&mut self) -> SqlResult<Vec<Counts>> {
+        let mut statement = self.desk.connection.prepare_cached(ADD_COUNTS)?;
+        for (index, counts) in self.counts.iter().enumerate().filter(|(_, counts)| counts.is_touched) {
+            let [scheduled, queued, succeeded, failed, cancelled] = counts.change;
+            statement.execute(params![index.cast_signed() as i64, scheduled, queued, succeeded, failed, cancelled])?;
+        }
+        Ok(std::mem::take(&mut self.counts))
+    }
+
+    /// The id of a function, which gets a row if it has none.
+    pub(crate) fn function(&mut self, name: &FunctionName) -> SqlResult<usize> {
+        let index = self.shared.memory().index(name);
+        while self.desk.functions_stored <= index {
+            let id = self.desk.functions_stored;
+            let name = self.shared.memory().functions[id].name.clone();
+            let mut statement = self.desk.connection.prepare_cached(ADD_FUNCTION)?;
+            statement.execute(params![id.cast_signed() as i64, name.as_str()])?;
+            self.desk.functions_stored += 1;
+        }
+        Ok(index)
+    }
+
+    /// Jobs of a function that wait, those of this transaction included.
+    pub(crate) fn waiting(&mut self, function: usize) -> u64 {
+        let shared = self.shared;
+        let counts = self.counts(function);
+        let before = *counts.waiting.get_or_insert_with(|| shared.memory().waiting(function));
+        // Scheduled and queued come first.
+        before.saturating_add_signed(counts.change[0] + counts.change[1])
+    }
+
+    /// A job came into being.
+    pub(crate) fn count_new(&mut self, function: usize, state: State) {
+        self.count(function, state, 1);
+    }
+
+    /// A job was forgotten.
+    pub(crate) fn count_gone(&mut self, function: usize, state: State) {
+        self.count(function, state, -1);
+    }
+
+    fn count(&mut self, function: usize, state: State, by: i64) {
+        let counts = self.counts(function);
+        counts.change[counted(state)] += by;
+        counts.is_touched = true;
+    }
+
+    fn counts(&mut self, function: usize) -> &mut Counts {
+        if self.counts.len() <= function {
+            self.counts.resize(function + 1, Counts::default());
+        }
+        &mut self.counts[function]
+    }
+
+    /// Writes the record of a job that was in state `from`; `result` goes with a success.
+    pub(crate) fn move_job(
+        &mut self,
+        function: usize,
+        from: State,
+        job: &Job,
+        result: &ResultRow<'_>,
+    ) -> SqlResult<()> {
+        let key = rows::key(job.id);
+        let has_past = job.started_at.is_some() || job.error.is_some() || !job.attempts.is_empty();
+        let tally = job.tally;
+        self.desk.prepared.move_job.execute(params![
+            key,
+            Rank::of(job.state, job.priority).get(),
+            rows::position(job),
+            tally.attempts,
+            tally.failures,
+            tally.strikes,
+            tally.interruptions,
+            has_past
+        ])?;
+        self.count(function, from, -1);
+        self.count(function, job.state, 1);
+        if has_past {
+            self.write_past(key, job, result)?;
+        }
+        if let (true, Some(at)) = (job.state.is_final(), job.expires_at) {
+            self.run("DELETE FROM expiries WHERE at = ?1 AND seq = ?2", params![stored_time(at), key])?;
+        }
+        Ok(())
+    }
+
+    fn write_past(&mut self, key: i64, job: &Job, result: &ResultRow<'_>) -> SqlResult<()> {
+        let bytes = result.content_type.map(|_| result.bytes);
+        let crc32c = result.content_type.map(|_| result.crc32c);
+        self.desk.prepared.write_past.execute(params![
+            key,
+            job.started_at.map(stored_time),
+            to_json(&job.attempts)?,
+            job.error.as_ref().map(to_json).transpose()?,
+            result.content_type,
+            bytes,
+            crc32c,
+            result.body,
+        ])?;
+        Ok(())
+    }
+
+    /// The job with this id as this transaction has it.
+    pub(crate) fn find(&self, id: JobId) -> SqlResult<Result<Stored, Error>> {
+        let found = Stored::find(self.desk.connection, id, |function| self.shared.name(function))?;
+        Ok(found.ok_or(Error::UnknownJob(id)))
+    }
+
+    /// Runs a statement from the cache.
+    pub(crate) fn run(&self, sql: &str, params: impl rusqlite::Params) -> SqlResult<usize> {
+        self.desk.connection.prepare_cached(sql)?.execute(params)
+    }
+
+    /// Names a file that a row has now.
+    pub(crate) fn own_file(&self, body: Body<'_>, key: i64) -> SqlResult<()> {
+        if let Body::File(name) = body {
+            self.run("INSERT INTO blobs VALUES (?1, ?2)", params![name, key])?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// Adds the change to counts in memory.
+    pub(crate) fn add_to(&self, stats: &mut kvern_queue::FunctionStats) {
+        for (state, change) in COUNTED.into_iter().zip(self.change) {
+            let count = stats.of_mut(state);
+            *count = count.saturating_add_signed(change);
+        }
+    }
+}
+
+// === impl Random ===
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        Self { key: std::hash::RandomState::new(), count: 0 }
+    }
+
+    fn draw(&mut self) -> u64 {
+        use std::hash::BuildHasher;
+        self.count += 1;
+        self.key.hash_one(self.count)
+    }
+}
+
+fn counted(state: State) -> usize {
+    match state {
+        State::Scheduled => 0,
+        State::Queued | State::Running => 1,
+        State::Succeeded => 2,
+        State::Failed => 3,
+        State::Cancelled => 4,
+    }
+}
+
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> SqlResult<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

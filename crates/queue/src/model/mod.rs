@@ -1,0 +1,1 @@
+//! Random operations on an adapter and the specification side by side.

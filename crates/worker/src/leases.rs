@@ -1,0 +1,65 @@
+//! Asks the queue for jobs whenever slots are free.
+//!
+//! One loop for all functions, so that the queue's rotation is what shares the slots between them. A turn that ends may
+//! ask for the next job of its own function by itself ([`crate::station`]); then this loop sleeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvern_queue::Ask;
+use tokio::time::sleep;
+
+use crate::worker::Shared;
+
+/// How long one question waits for an answer. Long: the queue wakes it.
+const LEASE_WAIT: Duration = Duration::from_secs(60);
+/// The wait after a question that failed; it doubles up to the longest.
+const ERROR_WAIT_FIRST: Duration = Duration::from_millis(100);
+const ERROR_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Leases jobs until the worker closes.
+pub(crate) async fn run(shared: &Arc<Shared>) {
+    let mut error_wait = ERROR_WAIT_FIRST;
+    while !shared.closing.is_cancelled() {
+        // Before the look at the floor, so that no news between the two is lost.
+        let news = shared.leases_news.notified();
+        let (wants, max) = shared.floor(|floor, _| floor.wants());
+        if wants.is_empty() {
+            tokio::select! {
+                // Both only wait.
+                () = news => {}
+                () = shared.closing.cancelled() => {}
+            }
+            continue;
+        }
+        let ask = Ask { worker: shared.name.clone(), wants, max, wait: LEASE_WAIT };
+        let answer = tokio::select! {
+            // Jobs that are there are taken, also when news came in the same moment.
+            biased;
+            answer = shared.queue.lease(ask) => answer,
+            // A dropped question leaves no lease behind (rule 11 of the queue).
+            () = news => continue,
+            () = shared.closing.cancelled() => continue,
+        };
+        match answer {
+            Ok(leased) => {
+                if !leased.is_empty() {
+                    shared.activity.notify_one();
+                }
+                error_wait = ERROR_WAIT_FIRST;
+                leased.into_iter().for_each(|leased| shared.take_in(leased));
+            }
+            Err(error) => {
+                if error_wait == ERROR_WAIT_FIRST {
+                    tracing::error!(%error, "jobs cannot be leased");
+                }
+                tokio::select! {
+                    // Both only wait.
+                    () = sleep(error_wait) => {}
+                    () = shared.closing.cancelled() => {}
+                }
+                error_wait = (error_wait * 2).min(ERROR_WAIT_MAX);
+            }
+        }
+    }
+}
