@@ -13,6 +13,9 @@ from .install import BENCH
 from .scrub import scrub
 from .settings import Settings
 
+# What a system does for itself stays below this; a compiler does not.
+QUIET_CORES_MAX = 0.25
+
 
 @dataclass
 class Report:
@@ -73,8 +76,18 @@ class Report:
             f"probes {_join(self.fsync_p50_ms)}; p99 {_join(self.fsync_p99_ms)}), "
             f"{disk_kind} {targets.FAST_DISK_FSYNC_P50_MS} ms.",
             f"**Versions**: {versions}.",
+            self._disturbance(),
         ]
-        return "\n\n".join(parts)
+        return "\n\n".join(filter(None, parts))
+
+    def _disturbance(self) -> str:
+        """Says so if something else used the machine: then the figures are not to be trusted, whatever they are."""
+        shares = [outcome.values["other_cores"] for outcome in self.results.outcomes if "other_cores" in outcome.values]
+        disturbed = [share for share in shares if share > QUIET_CORES_MAX]
+        if not disturbed:
+            return ""
+        return (f"**The machine was not quiet**: in {len(disturbed)} of {len(shares)} measurements something else used "
+                f"more than {QUIET_CORES_MAX} cores, at most {max(disturbed):.2f}.")
 
     def _form(self) -> str:
         rounds = f"Median of {self.settings.rounds} interleaved rounds." if self.settings.rounds > 1 else "One round."

@@ -22,13 +22,17 @@ pub(crate) struct CameDue {
     next_due: UnixMs,
 }
 
-/// Queues what is due.
+/// Queues what is due. Runs before the operations of its transaction, so the counts in memory are those stored.
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
-    let functions = tx.desk.functions_stored;
+    let functions: Vec<usize> = {
+        let memory = tx.shared.memory();
+        let all = memory.functions.iter().enumerate();
+        all.filter(|(_, function)| function.stored.scheduled > 0).map(|(index, _)| index).collect()
+    };
     // A fair share for each, so that one function's flood does not hold up another's single job.
-    let share = (DUE_JOBS_MAX / functions.max(1)).max(1);
+    let share = (DUE_JOBS_MAX / functions.len().max(1)).max(1);
     let mut came_due = CameDue { jobs: Vec::new(), next_due: UnixMs(u64::MAX) };
-    for function in 0..functions {
+    for function in functions {
         let mut due = first_scheduled(tx, function, share + 1)?;
         let next = due.iter().map(|(at, ..)| *at).find(|at| *at > stored_time(tx.now));
         due.retain(|(at, ..)| *at <= stored_time(tx.now));

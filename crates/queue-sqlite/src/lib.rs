@@ -1,1 +1,63 @@
-//! The embedded queue: SQLite behind one writer thread.
+//! The embedded queue: SQLite behind one writer thread that commits whatever waits with one fsync.
+//!
+//! What it does not do: it does not decide what follows an outcome (the worker does), and it does not know how a record
+//! changes with a move (`kvern_queue::record` does). It keeps both durable, and hands out leases from memory.
+//!
+//! Read [`writer`] first, then [`window`] and [`running`] for how leases work without a write, and
+//! `migrations/0001.sql` for what is on the disk.
+
+// The way in.
+mod error;
+mod lock;
+mod open;
+mod queue;
+mod recover;
+mod schema;
+mod shared;
+
+// The writer, and what it can be asked for.
+mod effects;
+mod inbox;
+mod operation;
+mod transaction;
+mod writer;
+
+mod keys;
+mod log;
+mod long;
+mod pause;
+mod redirect;
+mod settle;
+mod submit;
+
+// What it does by itself, or when a sweep asks.
+mod damage;
+mod due;
+mod forget;
+mod refill;
+mod sweep;
+
+// Memory: what is leased, and who waits.
+mod lease;
+mod memory;
+mod running;
+mod waiters;
+mod window;
+
+// Looking.
+mod list;
+mod rank;
+mod read;
+mod rows;
+
+// The disk beside the database.
+mod blob;
+mod commits;
+mod space;
+
+pub use commits::{BOUNDS_US, CommitStats};
+pub use error::OpenError;
+pub use open::{Bounds, Options};
+pub use queue::SqliteQueue;
+pub use schema::SCHEMA;
+pub use space::{FREE_BYTES_MIN, RESERVE_BYTES};

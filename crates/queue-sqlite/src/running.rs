@@ -135,6 +135,16 @@ impl Memory {
         running.filter(is_held).ok_or(Error::StaleLease(token.job))
     }
 
+    /// Jobs whose lease has run out, with their function and whether the attempt is long; the oldest first. Nobody can
+    /// renew or settle them any more, so they need no mark.
+    pub(crate) fn overdue(&self, monotonic: Duration) -> Vec<(usize, Job, bool)> {
+        let overdue = self.running.values().filter(|running| running.is_over(monotonic));
+        let mut overdue: Vec<_> =
+            overdue.map(|running| (running.function, (*running.job).clone(), running.is_long)).collect();
+        overdue.sort_by_key(|(_, job, _)| job.id);
+        overdue
+    }
+
     /// Takes a job whose attempt has ended out of the overlay.
     pub(crate) fn end(&mut self, id: JobId) -> Option<Running> {
         let running = self.running.remove(&id)?;

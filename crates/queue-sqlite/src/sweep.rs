@@ -61,8 +61,7 @@ impl Step for Sweep {
         effects.answer_sweep(self.answer, Ok(cleaned.swept));
     }
 
-    fn refuse(self, why: Error, memory: &mut Memory, effects: &mut Effects) {
-        memory.release_swept();
+    fn refuse(self, why: Error, _: &mut Memory, effects: &mut Effects) {
         effects.answer_sweep(self.answer, Err(why));
     }
 }
@@ -106,9 +105,10 @@ fn runs(tx: &Transaction<'_, '_>, id: JobId) -> bool {
 
 /// Jobs whose lease ran out: the worker is lost.
 fn rescue(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned) -> SqlResult<Result<(), Error>> {
-    let overdue = tx.shared.memory().end_overdue(tx.monotonic, *left);
-    cleaned.swept.more |= overdue.more;
-    for (function, mut job, is_long) in overdue.jobs {
+    let mut overdue = tx.shared.memory().overdue(tx.monotonic);
+    cleaned.swept.more |= overdue.len() > *left;
+    overdue.truncate(*left);
+    for (function, mut job, is_long) in overdue {
         let is_cancelled = job.cancel_requested;
         if let Err(error) = record::interrupt(&mut job, tx.now) {
             return Ok(Err(error));

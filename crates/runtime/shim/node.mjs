@@ -101,6 +101,18 @@ function frame(data) {
   else job(data);
 }
 
+/** Sends an answer once everything that was printed before it has left this process. */
+function sendAfterLogs(data) {
+  let streams = 0;
+  for (const stream of [process.stdout, process.stderr]) {
+    if (stream.writableLength > 0) {
+      streams++;
+      stream.write("", () => --streams === 0 && send(data));
+    }
+  }
+  if (streams === 0) send(data);
+}
+
 function send(data) {
   let sent = 0;
   try {
@@ -119,8 +131,12 @@ function sendJson(kind, number, value) {
   data[4] = kind;
   if (number !== null) data.writeUInt32LE(number, 5);
   json.copy(data, headBytes);
-  send(data);
+  sendAfterLogs(data);
 }
+
+// Node writes to pipes at once as long as they have room; this lets it wait for room as well, so that nothing is lost
+// when the process exits, and children that inherit the pipe find it as they expect it.
+for (const stream of [process.stdout, process.stderr]) stream._handle?.setBlocking?.(true);
 
 // === loading ===
 
@@ -139,8 +155,7 @@ async function load(said) {
     const { href } = pathToFileURL(hello.file);
     handler = find(await import(href));
   } catch (error) {
-    sendJson(CANNOT_START, null, await describeImport(error));
-    return process.exit(1);
+    return sendJson(CANNOT_START, null, await describeImport(error)); // The server ends this process.
   }
   sendJson(READY, null, { protocol: PROTOCOL });
 }
@@ -242,13 +257,15 @@ function call(data) {
   let body = data.subarray(bodyAt);
   const isFile = data[25] === 1;
   if (isFile) body = fs.readFileSync(body);
-  const event = isJsonType(contentType) ? parse(body) : isFile ? body : Buffer.from(body);
+  const event = isJson(contentType, body) ? parse(body) : isFile ? body : Buffer.from(body);
   return handler(event, new Context(jobId || null, attempt, attemptsMax, deadlineMs, contentType || null));
 }
 
-function isJsonType(contentType) {
+function isJson(contentType, body) {
   if (contentType === "" || contentType === "application/json") return true;
   const kind = contentType.split(";", 1)[0].trim().toLowerCase();
+  // What `curl -d '{...}'` says of everything; no form begins so.
+  if (kind === "application/x-www-form-urlencoded") return body[0] === 0x7b || body[0] === 0x5b;
   return kind === "application/json" || (kind.startsWith("application/") && kind.endsWith("+json"));
 }
 
@@ -322,7 +339,7 @@ function sendResult(number, status, contentType, body) {
     else data.set(body, bodyAt);
   }
   running = 0;
-  send(data);
+  sendAfterLogs(data);
 }
 
 // === failures ===

@@ -120,8 +120,10 @@ impl Floor {
         if let Some(lane) = self.lanes.get_mut(function) {
             news |= lane.free() == 0;
             lane.taken = lane.taken.saturating_sub(1);
+            if lane.gone && lane.taken == 0 {
+                self.lanes.remove(function);
+            }
         }
-        self.lanes.retain(|_, lane| !lane.gone || lane.taken > 0);
         let given = self.serve_calls(shared, function, full, effects, now);
         effects.wake_leases |= news && !given;
     }
@@ -136,7 +138,7 @@ impl Floor {
         now: Instant,
     ) -> bool {
         let waits = |lane: &Lane| !lane.calls.is_empty() && lane.free() > 0;
-        loop {
+        while self.free > 0 && self.open {
             let name = match self.lanes.get(function) {
                 Some(lane) if waits(lane) => function.clone(),
                 _ if !all => return false,
@@ -149,10 +151,14 @@ impl Floor {
             let Some(order) = self.lanes.get_mut(&name).and_then(Lane::pop_call) else { continue };
             match self.take(shared, &name) {
                 Some(slot) => self.dispatch(&name, Work::call(order, slot), effects, now),
-                None => effects.orders.push(order),
+                None => {
+                    effects.orders.push(order);
+                    return false;
+                }
             }
             return true;
         }
+        false
     }
 
     /// Brings work to an instance: one that waits, one that becomes free, or a new one.
@@ -180,24 +186,24 @@ impl Floor {
         waiting_max: usize,
         effects: &mut Effects,
         now: Instant,
-    ) -> Result<(), Order> {
+    ) -> Option<Order> {
         let function = order.function.clone();
-        let waiting = match self.lanes.get_mut(&function).filter(|lane| self.open && !lane.gone) {
-            Some(lane) => {
-                lane.calls.retain(Order::is_wanted);
-                lane.calls.len()
-            }
-            None => return Err(order),
+        let Some(lane) = self.lanes.get_mut(&function).filter(|lane| self.open && !lane.gone) else {
+            return Some(order);
         };
-        if waiting == 0 && let Some(slot) = self.take(shared, &function) {
+        lane.calls.retain(Order::is_wanted);
+        let waiting = lane.calls.len();
+        if waiting == 0
+            && let Some(slot) = self.take(shared, &function)
+        {
             self.dispatch(&function, Work::call(order, slot), effects, now);
             // The lease loop may be asking for this slot.
             effects.wake_leases |= self.free == 0 || self.lanes.get(&function).is_some_and(|lane| lane.free() == 0);
-            return Ok(());
+            return None;
         }
-        let Some(lane) = self.lanes.get_mut(&function).filter(|_| waiting < waiting_max) else { return Err(order) };
+        let Some(lane) = self.lanes.get_mut(&function).filter(|_| waiting < waiting_max) else { return Some(order) };
         lane.calls.push_back(order);
-        Ok(())
+        None
     }
 
     /// Takes a call out of the line; none if it has a slot by now.
@@ -208,10 +214,20 @@ impl Floor {
     }
 
     /// What a place does next; see [`Lane::next`].
-    pub(crate) fn next(&mut self, place: &PlaceKey, report: Report, slot: &mut Option<Slot>, now: Instant) -> Step {
+    pub(crate) fn next(
+        &mut self,
+        place: &PlaceKey,
+        report: Report,
+        slot: &mut Option<Slot>,
+        serving: &mut Serving,
+        now: Instant,
+    ) -> Step {
         let (open, spare) = (self.open, self.free > 0);
         match self.lane_of(place) {
-            Some(lane) if open => lane.next(place.id, report, slot, spare, now),
+            Some(lane) if open => {
+                serving.follow(&lane.serving);
+                lane.next(place.id, report, slot, spare, now)
+            }
             _ => Step::Leave,
         }
     }
@@ -295,6 +311,7 @@ impl Floor {
     /// From now on this runs; places of the old version leave when they are done. With a live instance to begin with.
     pub(crate) fn switch(
         &mut self,
+        shared: &Arc<Shared>,
         serving: Serving,
         warm: bool,
         instance: Option<Box<dyn Instance>>,
@@ -316,18 +333,33 @@ impl Floor {
                 opening.instance = instance;
             }
         }
-        self.refill(&name, effects);
+        self.settle_in(shared, &name, effects);
+    }
+
+    /// The same version with other limits.
+    pub(crate) fn adjust(&mut self, shared: &Arc<Shared>, version: Arc<FunctionVersion>, effects: &mut Effects) {
+        let name = version.function.name.clone();
+        if let Some(lane) = self.lanes.get_mut(&name) {
+            lane.adjust(version);
+            self.settle_in(shared, &name, effects);
+        }
+    }
+
+    /// After a change of a lane: calls take slots that are new, places are opened, and the tasks look again.
+    fn settle_in(&mut self, shared: &Arc<Shared>, name: &FunctionName, effects: &mut Effects) {
+        while self.serve_calls(shared, name, false, effects, Instant::now()) {}
+        self.refill(name, effects);
         effects.wake_leases = true;
         effects.wake_scaler = true;
     }
 
-    /// The same version with other limits.
-    pub(crate) fn adjust(&mut self, version: Arc<FunctionVersion>, effects: &mut Effects) {
-        let name = version.function.name.clone();
-        if let Some(lane) = self.lanes.get_mut(&name) {
-            lane.adjust(version);
-            self.refill(&name, effects);
-            effects.wake_leases = true;
+    /// A function that is new here: calls may wait for its first version.
+    pub(crate) fn expect(&mut self, function: Arc<kvern_core::Function>) {
+        if self.serving(&function.name).is_none() {
+            let name = function.name.clone();
+            let mut lane = Lane::new(Serving::Preparing(function), false, 0);
+            lane.taken = self.lanes.remove(&name).map_or(0, |gone| gone.taken);
+            self.lanes.insert(name, lane);
         }
     }
 

@@ -77,11 +77,6 @@ impl Heartbeat {
         Holding { token, word, heartbeat: Arc::clone(self) }
     }
 
-    /// Whether any lease is held.
-    pub(crate) fn is_busy(&self) -> bool {
-        !self.lock().leases.is_empty()
-    }
-
     /// Renews until `stop`. `on_stop` is called after a renewal ended attempts, for those that do not run yet.
     pub(crate) async fn run(&self, queue: &dyn Queue, stop: &CancellationToken, on_stop: impl Fn()) {
         let mut renewed_at = Instant::now();
@@ -150,9 +145,13 @@ impl Heartbeat {
 
     /// Leases that nobody renewed for their whole life are over by the queue's clock: another worker may have the job.
     fn give_up_stale(&self, renewed_at: Instant) -> bool {
-        let registry = self.lock();
-        let stale = registry.leases.values().filter(|entry| entry.since.max(renewed_at).elapsed() >= LEASE_TTL);
-        stale.fold(false, |ended, entry| entry.word.say(OVER) || ended)
+        let mut ended = false;
+        for entry in self.lock().leases.values() {
+            if entry.since.max(renewed_at).elapsed() >= LEASE_TTL {
+                ended |= entry.word.say(OVER);
+            }
+        }
+        ended
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {

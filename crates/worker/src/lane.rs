@@ -42,6 +42,8 @@ pub(crate) struct Lane {
 pub(crate) enum Serving {
     /// This version.
     Version(Arc<FunctionVersion>),
+    /// Nothing yet: the first version is being prepared. Jobs wait in the queue, calls wait here.
+    Preparing(Arc<Function>),
     /// Nothing: no version of it could be prepared. Its jobs fail with the reason.
     Broken(Arc<Function>, Arc<Failure>),
 }
@@ -80,7 +82,14 @@ impl Serving {
     pub(crate) fn function(&self) -> &Arc<Function> {
         match self {
             Self::Version(version) => &version.function,
-            Self::Broken(function, _) => function,
+            Self::Preparing(function) | Self::Broken(function, _) => function,
+        }
+    }
+
+    /// Takes new limits over, if the lane has any.
+    pub(crate) fn follow(&mut self, lane: &Self) {
+        if !Arc::ptr_eq(self.function(), lane.function()) {
+            *self = lane.clone();
         }
     }
 
@@ -88,7 +97,7 @@ impl Serving {
     pub(crate) fn version(&self) -> Option<&Arc<FunctionVersion>> {
         match self {
             Self::Version(version) => Some(version),
-            Self::Broken(..) => None,
+            Self::Preparing(_) | Self::Broken(..) => None,
         }
     }
 }
@@ -99,7 +108,10 @@ impl Lane {
     /// A lane without places yet. `warm` is what the runtime says of the version.
     pub(crate) fn new(serving: Serving, warm: bool, generation: u64) -> Self {
         let function = serving.function();
-        let (slots, min, max) = bounds(function, warm);
+        let (slots, min, max) = match &serving {
+            Serving::Preparing(_) => (0, 0, 0),
+            Serving::Version(_) | Serving::Broken(..) => bounds(function, warm),
+        };
         let pool = Pool::new(warm, min, max, function.scale.idle);
         Self {
             generation,

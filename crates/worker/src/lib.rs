@@ -19,20 +19,22 @@ mod attempt;
 mod calls;
 mod log;
 mod output;
+mod reply;
+mod request;
 mod settle;
 
-mod station;
 mod floor;
 mod lane;
 mod pool;
+mod station;
 
+mod announce;
 mod drain;
 mod functions;
 mod heartbeat;
 mod leases;
 mod scaler;
 mod sweeper;
-mod announce;
 mod tasks;
 
 mod observer;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use kvern_core::limits::{DRAIN_TIME, STOP_GRACE};
 
 /// Attempts and calls at once on one worker, over all functions, unless set.
-pub const SLOTS_DEFAULT: usize = 256;
+const SLOTS_DEFAULT: usize = 256;
 /// Calls of one function that wait for a slot, unless set.
-pub const CALLS_WAITING_DEFAULT: usize = 64;
+const CALLS_WAITING_DEFAULT: usize = 64;
 /// Time for an instance to become ready, unless set: long enough to import a large library on a slow disk.
-pub const START_TIME_DEFAULT: Duration = Duration::from_secs(120);
+const START_TIME_DEFAULT: Duration = Duration::from_secs(120);
 
 /// Settings of a worker.
 #[derive(Clone)]

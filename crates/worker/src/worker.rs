@@ -18,7 +18,7 @@ use crate::heartbeat::{Heartbeat, Holding};
 use crate::observer::Observer;
 use crate::settings::Settings;
 use crate::settle::{Note, Settlements};
-use crate::{calls, drain, functions, station, tasks};
+use crate::{calls, drain, functions, station, tasks, turn};
 
 /// What a worker is made of.
 pub struct Parts {
@@ -204,6 +204,20 @@ impl Shared {
                 // Its reply is dropped, which the caller hears.
                 Work::Call(call) => drop(call),
             }
+        }
+    }
+
+    /// The time between TERM and KILL: shorter in a drain, if the drain is.
+    pub(crate) fn grace(&self) -> Duration {
+        if self.closing.is_cancelled() { self.settings.drain_parts().1 } else { self.settings.stop_grace }
+    }
+
+    /// Work in line for an instance whose job was cancelled or taken over need not wait for one to hear of it.
+    pub(crate) fn refuse_stopped(self: &Arc<Self>) {
+        for work in self.floor(|floor, _| floor.take_stopped()) {
+            let Work::Job(job) = work else { continue };
+            let shared = Arc::clone(self);
+            self.stations.spawn(async move { drop(turn::settle_stopped(&shared, *job).await) });
         }
     }
 

@@ -233,8 +233,9 @@ pub(super) async fn a_dropped_lease_call_leaves_no_lease_behind(subject: Arc<dyn
 pub(super) async fn a_scheduled_job_waits_for_its_time(subject: Arc<dyn Subject>) {
     let t = Setup::new(subject).await;
     let now = t.clock.now();
-    let past = t.submit(NewJob { not_before: Some(now), ..job("f") }).await;
-    assert_eq!(t.state(past).await, State::Queued, "a time that has come is no wait");
+    let past = t.queue.submit(NewJob { not_before: Some(now), ..job("f") }).await.expect("accepted");
+    assert_eq!(past.state, State::Queued, "a time that has come is no wait");
+    assert_eq!((t.state(past.id).await, t.get(past.id).await.due_at), (State::Queued, None));
     t.succeed(t.lease_one("f").await).await;
 
     let due_at = now.after(secs(10));

@@ -18,10 +18,11 @@ mod look;
 mod memory;
 mod runner;
 mod settle;
-mod setup;
+pub(crate) mod setup;
 mod stale;
 mod submit;
 mod sweep;
+mod watch;
 
 pub use memory::MemorySubject;
 pub use runner::run;
@@ -102,7 +103,7 @@ pub const RULES: &[Rule] = rules! {
     22 cancel::a_retry_gives_a_dead_letter_a_new_life,
     23 look::lists_are_whole_and_in_order,
     24 look::counts_are_right,
-    25 look::a_watcher_hears_of_every_move,
+    25 watch::a_watcher_hears_of_every_move,
     26 look::logs_append,
     27 look::workers_are_seen,
     28 sweep::expired_jobs_fail,

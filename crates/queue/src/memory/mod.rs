@@ -1,7 +1,7 @@
 //! The queue in memory: the executable specification of the contract.
 //!
 //! Obviously right rather than fast: one lock around plain maps, and every question is answered by a walk over all
-//! jobs. Everything that an operation decides is in [`store`]; here are the lock, the waiting and the news.
+//! jobs. Everything that an operation decides is in `store`, `leases` and `sweep`; here are the lock, the waiting and the news.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -246,5 +246,43 @@ impl Stage for MemoryStage {
 
     async fn finish(self: Box<Self>) -> Result<Payload, Error> {
         Ok(Payload::Inline(self.0.freeze()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::conformance::setup::{EPOCH, ask, job};
+
+    #[tokio::test]
+    async fn a_close_ends_a_waiting_lease_and_everything_but_reading() {
+        let queue = MemoryQueue::new(Clock::manual(EPOCH));
+        let id = queue.submit(job("f")).await.expect("accepted").id;
+        let mut lease = std::pin::pin!(queue.lease(ask(&[("g", 1)], 1, Duration::from_secs(60))));
+        tokio::select! {
+            biased;
+            leased = &mut lease => panic!("the lease did not wait but gave {leased:?}"),
+            () = queue.close() => {}
+        }
+        assert!(matches!(lease.await, Err(Error::Closed(_))));
+        assert!(matches!(queue.submit(job("f")).await, Err(Error::Closed(_))));
+        assert!(matches!(queue.health(), Err(Error::Closed(_))));
+        assert!(queue.get(id).await.is_ok());
+        queue.reboot();
+        assert!(queue.health().is_ok() && queue.submit(job("f")).await.is_ok());
+    }
+
+    /// With the machine's clock the timer of a due job is tokio's.
+    #[tokio::test]
+    async fn a_due_job_wakes_a_lease_on_the_system_clock() {
+        let clock = Clock::system();
+        let queue = MemoryQueue::new(clock.clone());
+        let due_at = clock.now().after(Duration::from_millis(30));
+        let id = queue.submit(NewJob { not_before: Some(due_at), ..job("f") }).await.expect("accepted").id;
+        let leased = queue.lease(ask(&[("f", 1)], 1, Duration::from_secs(60))).await.expect("leases");
+        assert_eq!(leased.iter().map(|one| one.job.id).collect::<Vec<_>>(), [id]);
+        assert!(clock.now() >= due_at);
     }
 }

@@ -21,7 +21,7 @@ impl Limit {
     /// Puts this process under the limit.
     pub(super) fn enter(memory: Option<&MemoryLimit>) -> Self {
         let Some(memory) = memory else { return Self::None };
-        if let Some(cgroup) = Cgroup::enter(memory.used) {
+        if let Some(cgroup) = memory.used.and_then(Cgroup::enter) {
             return Self::Cgroup(cgroup);
         }
         let before = rustix::process::getrlimit(Resource::Data);

@@ -1,8 +1,10 @@
 //! What a jail is told to do: its arguments, written by the server and read by the jail.
 //!
 //! ```text
-//! __jail VERSION handler|exec MEMORY DATA RECORDS SCRATCH PROGRAM [ARGUMENT ...]
+//! __jail VERSION handler|exec USED RESERVED RECORDS SCRATCH PROGRAM [ARGUMENT ...]
 //! ```
+//!
+//! USED and RESERVED are the memory limit in bytes, 0 for none.
 //!
 //! Invalid: another version (the binary was replaced under a running server), fewer arguments, numbers that are none.
 
@@ -31,8 +33,8 @@ pub(crate) struct Task {
 /// The memory that a function may take, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryLimit {
-    /// For a cgroup, which counts what is used.
-    pub(crate) used: u64,
+    /// For a cgroup, which counts what is used; none if there shall be no cgroup.
+    pub(crate) used: Option<u64>,
     /// For `RLIMIT_DATA`, which counts what is reserved.
     pub(crate) reserved: u64,
 }
@@ -42,10 +44,10 @@ pub(crate) struct MemoryLimit {
 impl Task {
     /// The arguments after `__jail`.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let memory = self.memory.unwrap_or(MemoryLimit { used: 0, reserved: 0 });
+        let memory = self.memory.unwrap_or(MemoryLimit { used: None, reserved: 0 });
         let kind = if self.is_handler { "handler" } else { "exec" };
         let mut arguments: Vec<OsString> = vec![VERSION.into(), kind.into()];
-        arguments.push(memory.used.to_string().into());
+        arguments.push(memory.used.unwrap_or(0).to_string().into());
         arguments.push(memory.reserved.to_string().into());
         arguments.push(self.records.as_os_str().to_owned());
         arguments.push(self.scratch.as_os_str().to_owned());
@@ -71,7 +73,7 @@ impl Task {
         }
         Ok(Self {
             is_handler: kind == "handler",
-            memory: (used > 0).then_some(MemoryLimit { used, reserved }),
+            memory: (reserved > 0).then_some(MemoryLimit { used: (used > 0).then_some(used), reserved }),
             records: Path::new(records).to_path_buf(),
             scratch: Path::new(scratch).to_path_buf(),
             argv: argv.to_vec(),
@@ -91,7 +93,7 @@ mod tests {
     fn a_task_reads_back() {
         let task = Task {
             is_handler: true,
-            memory: Some(MemoryLimit { used: 5, reserved: 7 }),
+            memory: Some(MemoryLimit { used: Some(5), reserved: 7 }),
             records: "/a b".into(),
             scratch: "/c".into(),
             argv: vec!["python3".into(), "--".into(), "".into()],

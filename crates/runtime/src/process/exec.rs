@@ -85,7 +85,7 @@ impl Exec {
             program: &settings.jail,
             task: Task {
                 is_handler: false,
-                memory: bytes.map(|bytes| MemoryLimit { used: bytes, reserved: bytes }),
+                memory: bytes.map(|bytes| MemoryLimit { used: settings.use_cgroups.then_some(bytes), reserved: bytes }),
                 records: self.shared.records(),
                 scratch,
                 argv: prepare::exec_argv(&self.version),

@@ -99,6 +99,7 @@ impl Instance for Handler {
         let outcome = live.conclude(answer, context, deadline, output, log.as_ref()).await;
         if live.is_spoilt {
             live.jailed.kill().await;
+            live.jailed.buried().await;
         } else {
             self.live = Some(live);
         }
@@ -163,7 +164,7 @@ impl Live {
             program: &settings.jail,
             task: Task {
                 is_handler: true,
-                memory: memory_limit(function, language),
+                memory: memory_limit(function, language, settings.use_cgroups),
                 records: shared.records(),
                 scratch: scratch.clone(),
                 argv,
@@ -380,13 +381,13 @@ fn log_prelude(prelude: &mut Vec<u8>, log: &dyn Log) {
     }
 }
 
-fn memory_limit(function: &Function, language: Language) -> Option<MemoryLimit> {
-    let used = function.memory?.0.get();
+fn memory_limit(function: &Function, language: Language, use_cgroups: bool) -> Option<MemoryLimit> {
+    let bytes = function.memory?.0.get();
     let reserved = match language {
-        Language::Python => used,
-        Language::Node => used.saturating_add(NODE_RESERVES),
+        Language::Python => bytes,
+        Language::Node => bytes.saturating_add(NODE_RESERVES),
     };
-    Some(MemoryLimit { used, reserved })
+    Some(MemoryLimit { used: use_cgroups.then_some(bytes), reserved })
 }
 
 fn write_hello(version: &FunctionVersion, scratch: &Path, to: &mut Vec<u8>) -> Result<(), StartError> {

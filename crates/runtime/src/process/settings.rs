@@ -28,6 +28,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How long an instance may take until it is ready.
     pub start_timeout: Duration,
+    /// Whether memory limits are kept with cgroups where that is permitted; otherwise with `RLIMIT_DATA`.
+    pub use_cgroups: bool,
 }
 
 impl Settings {
@@ -45,6 +47,7 @@ impl Settings {
             lang: variable("LANG", "C.UTF-8"),
             grace: STOP_GRACE,
             start_timeout: START_TIMEOUT_DEFAULT,
+            use_cgroups: true,
         }
     }
 }

@@ -1,0 +1,192 @@
+//! Blobs: payloads too large for a row, as files beside the database.
+//!
+//! A file is whole and on disk, and so is its name, before a row that names it commits; it is removed after the row's
+//! removal has committed. What a crash leaves behind in between has no row and is removed at the next start. The name
+//! begins with the life of the queue in which it was made, so that this never touches a file of the present life.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use kvern_core::limits::INLINE_BYTES_MAX;
+use kvern_queue::{Blob, Error, Payload, Stage};
+use rusqlite::Connection;
+use tokio::io::AsyncWriteExt;
+
+/// The folder of the files.
+#[derive(Debug, Clone)]
+pub(crate) struct BlobDir {
+    dir: Arc<Path>,
+    epoch: u64,
+    made: Arc<AtomicU64>,
+}
+
+/// A payload on its way.
+#[derive(Debug)]
+pub(crate) struct FileStage {
+    dir: BlobDir,
+    bytes: u64,
+    crc32c: u32,
+    held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Inline(BytesMut),
+    File(tokio::fs::File, Unfinished),
+}
+
+/// A file that is removed unless it is finished.
+#[derive(Debug)]
+struct Unfinished(Option<PathBuf>);
+
+// === impl BlobDir ===
+
+impl BlobDir {
+    /// The folder in this data directory, in this life of the queue.
+    pub(crate) fn new(data: &Path, epoch: u64) -> Self {
+        Self { dir: data.join("blobs").into(), epoch, made: Arc::default() }
+    }
+
+    /// Where the files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where a file is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A stored file as a payload.
+    pub(crate) fn blob(&self, name: &str, bytes: u64, crc32c: u32) -> Blob {
+        Blob { path: self.path(name), bytes, crc32c }
+    }
+
+    /// Checksum of a payload, and the name of its file if it has one.
+    pub(crate) fn card(&self, payload: &Payload) -> Result<(u32, Option<String>), Error> {
+        match payload {
+            Payload::Inline(bytes) if bytes.len() > INLINE_BYTES_MAX => {
+                Err(Error::TooLarge { bytes: bytes.len() as u64, limit: INLINE_BYTES_MAX as u64 })
+            }
+            Payload::Inline(bytes) => Ok((crc32c::crc32c(bytes), None)),
+            Payload::Blob(blob) => {
+                let is_ours = blob.path.parent() == Some(self.dir());
+                let name = blob.path.file_name().and_then(|name| name.to_str()).filter(|_| is_ours);
+                let name = name.ok_or_else(|| Error::Broken("a blob of another queue".to_owned()))?;
+                Ok((blob.crc32c, Some(name.to_owned())))
+            }
+        }
+    }
+
+    /// A payload of unknown size.
+    pub(crate) fn stage(&self) -> FileStage {
+        FileStage { dir: self.clone(), bytes: 0, crc32c: 0, held: Held::Inline(BytesMut::new()) }
+    }
+
+    /// Removes a file that no row names. One that stays for now goes at the next start.
+    pub(crate) fn remove(&self, path: &Path) {
+        if path.parent() != Some(self.dir()) {
+            return;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %path.display(), "a file that is no longer needed cannot be removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes the files of earlier lives that no row names. How many those were.
+    pub(crate) fn remove_orphans(&self, connection: &Connection) -> std::io::Result<usize> {
+        let mut removed = 0;
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let epoch = name.split_once('-').and_then(|(epoch, _)| u64::from_str_radix(epoch, 16).ok());
+            if epoch.is_none_or(|epoch| epoch >= self.epoch) {
+                continue;
+            }
+            let is_named = connection
+                .prepare_cached("SELECT 1 FROM blobs WHERE name = ?1")
+                .and_then(|mut statement| statement.exists([name]))
+                .map_err(std::io::Error::other)?;
+            if !is_named {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn create(&self) -> Result<(tokio::fs::File, Unfinished), Error> {
+        let count = self.made.fetch_add(1, Ordering::Relaxed);
+        let path = self.path(&format!("{:x}-{count:x}", self.epoch));
+        let unfinished = Unfinished(Some(path.clone()));
+        let file = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).await;
+        Ok((file.map_err(|error| failed(&error))?, unfinished))
+    }
+}
+
+// === impl FileStage ===
+
+#[async_trait]
+impl Stage for FileStage {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
+        self.bytes += bytes.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
+        if let Held::Inline(held) = &mut self.held {
+            if self.bytes <= INLINE_BYTES_MAX as u64 {
+                held.extend_from_slice(&bytes);
+                return Ok(());
+            }
+            let held = std::mem::take(held);
+            let (mut file, unfinished) = self.dir.create().await?;
+            file.write_all(&held).await.map_err(|error| failed(&error))?;
+            self.held = Held::File(file, unfinished);
+        }
+        if let Held::File(file, _) = &mut self.held {
+            file.write_all(&bytes).await.map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Payload, Error> {
+        let Self { dir, bytes, crc32c, held } = *self;
+        let (mut file, mut unfinished) = match held {
+            Held::Inline(held) => return Ok(Payload::Inline(held.freeze())),
+            Held::File(file, unfinished) => (file, unfinished),
+        };
+        file.flush().await.map_err(|error| failed(&error))?;
+        file.sync_all().await.map_err(|error| failed(&error))?;
+        let folder = dir.dir().to_owned();
+        let synced = tokio::task::spawn_blocking(move || File::open(folder)?.sync_all()).await;
+        synced.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| failed(&error))?;
+        let path = unfinished.0.take().unwrap_or_default();
+        Ok(Payload::Blob(Blob { path, bytes, crc32c }))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What cannot be removed now goes at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn failed(error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::NoSpace(error.to_string()),
+        _ => Error::Broken(format!("a payload cannot be stored: {error}")),
+    }
+}

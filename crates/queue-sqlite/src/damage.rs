@@ -1,0 +1,50 @@
+//! Damage: a job whose stored input does not match its checksum fails; the others go on.
+
+use kvern_core::state::Move;
+use kvern_core::{Failure, FailureCode, Job, JobId, State};
+use rusqlite::Result as SqlResult;
+
+use crate::effects::Effects;
+use crate::memory::Memory;
+use crate::redirect::{hold_back, place_of};
+use crate::transaction::{ResultRow, Transaction};
+
+/// A job that failed so.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    function: usize,
+    job: Job,
+}
+
+/// Fails those of these jobs that still wait.
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &[JobId]) -> SqlResult<Vec<Failed>> {
+    let mut failed = Vec::new();
+    for id in damaged {
+        let Ok(stored) = tx.find(*id)? else { continue };
+        let (function, mut job) = (usize::try_from(stored.function).unwrap_or(usize::MAX), stored.job);
+        if job.state != State::Queued || !hold_back(tx, function, &job) {
+            continue;
+        }
+        fail(&mut job, tx.now);
+        tx.move_job(function, State::Queued, &job, &ResultRow::default())?;
+        failed.push(Failed { function, job });
+    }
+    Ok(failed)
+}
+
+/// After the commit.
+pub(crate) fn finish(failed: Vec<Failed>, memory: &mut Memory, effects: &mut Effects) {
+    for Failed { function, job } in failed {
+        memory.hold_back(function, place_of(&job));
+        effects.moved.push((job.id, job.function, job.state));
+    }
+}
+
+fn fail(job: &mut Job, now: kvern_core::UnixMs) {
+    let Ok(state) = job.state.after(Move::GaveUp) else { return };
+    let message = "the stored input does not match its checksum; the disk or the file system damaged it";
+    job.state = state;
+    job.finished_at = Some(now);
+    job.due_at = None;
+    job.error = Some(Failure::new(FailureCode::Damaged, message));
+}

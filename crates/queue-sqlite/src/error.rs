@@ -1,0 +1,59 @@
+//! Why a data directory cannot be opened, and what to try.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a data directory cannot be opened. The text ends with what to try.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory, or a file in it, cannot be made or read.
+    #[error("cannot use {}; check that the path exists and that this user may write there", path.display())]
+    Directory {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another server has it.
+    #[error("{} is in use by another server{}; stop that one first, or choose another directory", dir.display(), by(*pid))]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+        /// The process that has it, if it said so.
+        pid: Option<u32>,
+    },
+    /// A newer Kvern wrote it.
+    #[error(
+        "{} was written by a newer Kvern (schema {found}, this one knows up to {known}); start that version, or restore a backup",
+        path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The SQLite in this program has a known bug that can damage the database.
+    #[error("SQLite {found} is too old; build with the bundled SQLite (3.51.3 or newer)")]
+    OldSqlite {
+        /// Its version.
+        found: &'static str,
+    },
+    /// The database is damaged or cannot be read.
+    #[error("cannot open the database {}; if it is damaged, restore a backup", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The writer could not be started.
+    #[error("cannot start the writer thread; check the limit on processes (ulimit -u)")]
+    Thread(#[source] io::Error),
+}
+
+fn by(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}

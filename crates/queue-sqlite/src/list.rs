@@ -1,0 +1,162 @@
+//! Lists: streams of the index, one for each function and rank, merged from the latest to the oldest.
+
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use kvern_core::limits::PAGE_JOBS_MAX;
+use kvern_core::{Job, JobId, State};
+use kvern_queue::list::{Place, place};
+use kvern_queue::{Cursor, Error, Filter, Page};
+use rusqlite::{Connection, Result as SqlResult, params};
+
+use crate::rank::Rank;
+use crate::read::overlaid;
+use crate::rows::{Stored, stored_time};
+use crate::shared::Shared;
+
+/// Places read at once from one stream.
+const STREAM_CHUNK: usize = 64;
+
+const OLDER: &str = "SELECT pos, seq FROM jobs WHERE function = ?1 AND rank = ?2 AND pos <= ?3 AND pos >= ?5 \
+     AND (pos < ?3 OR seq < ?4) ORDER BY pos DESC, seq DESC LIMIT ?6";
+
+/// Stored jobs of one function and rank, the latest first.
+struct Stream {
+    function: i64,
+    rank: Rank,
+    /// Everything from here on has been read.
+    before: (i64, i64),
+    ahead: VecDeque<(i64, i64)>,
+    is_over: bool,
+}
+
+/// A page of the records that the filter admits.
+pub(crate) fn page(
+    connection: &Connection,
+    shared: &Shared,
+    filter: &Filter,
+    before: Option<Place>,
+    limit: usize,
+) -> SqlResult<Page> {
+    let limit = limit.clamp(1, PAGE_JOBS_MAX);
+    // As in `read::get`: the overlay first, then the rows, all of one moment.
+    let running = running(shared);
+    let snapshot = connection.unchecked_transaction()?;
+    let mut jobs = stored_jobs(&snapshot, shared, filter, before, limit + 1, &running)?;
+    // With queued jobs the running ones come along, for they are stored so; alone they are few and in memory.
+    if wants(filter, State::Running) && !wants(filter, State::Queued) {
+        jobs.extend(running_jobs(&snapshot, shared, filter, before, &running)?);
+        jobs.sort_by_key(|job| std::cmp::Reverse(place(job)));
+    }
+    let is_whole = jobs.len() <= limit;
+    jobs.truncate(limit);
+    let next = jobs.last().filter(|_| !is_whole).map(|last| Cursor::after(filter, place(last)));
+    Ok(Page { jobs, next })
+}
+
+/// Where the list goes on.
+pub(crate) fn start(filter: &Filter, cursor: Option<&Cursor>) -> Result<Option<Place>, Error> {
+    cursor.map(|cursor| cursor.last(filter)).transpose()
+}
+
+fn running(shared: &Shared) -> HashMap<JobId, Arc<Job>> {
+    let memory = shared.memory();
+    memory.running.iter().map(|(id, running)| (*id, Arc::clone(&running.job))).collect()
+}
+
+fn wants(filter: &Filter, state: State) -> bool {
+    filter.states.is_empty() || filter.states.contains(&state)
+}
+
+fn stored_jobs(
+    connection: &Connection,
+    shared: &Shared,
+    filter: &Filter,
+    before: Option<Place>,
+    most: usize,
+    running: &HashMap<JobId, Arc<Job>>,
+) -> SqlResult<Vec<Job>> {
+    let mut streams = streams(shared, filter, before);
+    let since = filter.since.map_or(i64::MIN, stored_time);
+    let mut heads = BinaryHeap::new();
+    for (at, stream) in streams.iter_mut().enumerate() {
+        heads.extend(stream.next(connection, since, most)?.map(|head| (head, at)));
+    }
+    let mut jobs = Vec::new();
+    while let Some(((_, key), at)) = heads.pop() {
+        heads.extend(streams[at].next(connection, since, most)?.map(|head| (head, at)));
+        let Some(stored) = Stored::find_by_key(connection, key, |function| shared.name(function))? else { continue };
+        let job = overlay(stored.job, running);
+        if filter.admits(&job) && before.is_none_or(|before| place(&job) < before) {
+            jobs.push(job);
+        }
+        if jobs.len() >= most {
+            break;
+        }
+    }
+    Ok(jobs)
+}
+
+fn running_jobs(
+    connection: &Connection,
+    shared: &Shared,
+    filter: &Filter,
+    before: Option<Place>,
+    running: &HashMap<JobId, Arc<Job>>,
+) -> SqlResult<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for job in running.values() {
+        if !filter.admits(job) || before.is_some_and(|before| place(job) >= before) {
+            continue;
+        }
+        // It may have ended between the two looks; then the stored streams have it, if the filter wants it.
+        let stored = Stored::find(connection, job.id, |function| shared.name(function))?;
+        let now = stored.map(|stored| overlay(stored.job, running));
+        jobs.extend(now.filter(|job| job.state == State::Running));
+    }
+    Ok(jobs)
+}
+
+fn overlay(stored: Job, running: &HashMap<JobId, Arc<Job>>) -> Job {
+    let running = running.get(&stored.id).map(Arc::clone);
+    overlaid(stored, running)
+}
+
+fn streams(shared: &Shared, filter: &Filter, before: Option<Place>) -> Vec<Stream> {
+    // A place holds an id, but within one millisecond and sequence there is one job: the sequence is enough here.
+    let before = before.map_or((i64::MAX, i64::MAX), |(at, id)| (stored_time(at), crate::rows::key(id)));
+    let memory = shared.memory();
+    let functions = memory.functions.iter().enumerate();
+    let functions = functions.filter(|(_, function)| filter.function.as_ref().is_none_or(|name| *name == function.name));
+    let mut streams = Vec::new();
+    for (index, _) in functions {
+        let states = State::ALL.into_iter().filter(|state| *state != State::Running && wants(filter, *state));
+        for rank in states.flat_map(Rank::of_state) {
+            let function = index.cast_signed() as i64;
+            streams.push(Stream { function, rank, before, ahead: VecDeque::new(), is_over: false });
+        }
+    }
+    streams
+}
+
+// === impl Stream ===
+
+impl Stream {
+    fn next(&mut self, connection: &Connection, since: i64, most: usize) -> SqlResult<Option<(i64, i64)>> {
+        if self.ahead.is_empty() && !self.is_over {
+            self.read(connection, since, most.min(STREAM_CHUNK))?;
+        }
+        Ok(self.ahead.pop_front())
+    }
+
+    fn read(&mut self, connection: &Connection, since: i64, most: usize) -> SqlResult<()> {
+        let (pos, seq) = self.before;
+        let mut statement = connection.prepare_cached(OLDER)?;
+        let values = params![self.function, self.rank.get(), pos, seq, since, most.cast_signed() as i64];
+        let places = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.ahead = places.collect::<SqlResult<_>>()?;
+        self.is_over = self.ahead.len() < most;
+        self.before = self.ahead.back().copied().unwrap_or(self.before);
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+//! The lock: one server on one data directory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::OpenError;
+
+/// Holds the data directory until it is dropped. The kernel lets go of it when the process dies, however it dies.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl Lock {
+    /// Takes the directory, or says who has it.
+    pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
+        let path = dir.join("queue.lock");
+        let failed = |source| OpenError::Directory { path: path.clone(), source };
+        // Not truncated: until the lock is ours, the file says who has it.
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = opened.map_err(failed)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).map_err(failed)?;
+            return Err(OpenError::InUse { dir: dir.to_owned(), pid: pid.trim().parse().ok() });
+        }
+        let write_pid = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        // A full disk is no reason not to start: the lock holds without the number in it.
+        let _ = write_pid(&mut file);
+        Ok(Self(file))
+    }
+}

@@ -1,0 +1,195 @@
+//! Open: from a data directory to a running queue.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use kvern_queue::{Clock, Hub};
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, Result as SqlResult};
+
+use crate::blob::BlobDir;
+use crate::commits::Commits;
+use crate::error::OpenError;
+use crate::inbox::Inbox;
+use crate::keys;
+use crate::lock::Lock;
+use crate::memory::Memory;
+use crate::queue::{SqliteQueue, database};
+use crate::read::Readers;
+use crate::recover::{self, Known};
+use crate::schema;
+use crate::shared::Shared;
+use crate::space::{FREE_BYTES_MIN, RESERVE_BYTES, Space};
+use crate::transaction::{Desk, Prepared, Random};
+use crate::writer::{Writer, watch_log};
+
+/// What the queue needs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data directory; made if it is not there. The queue keeps `queue.*` and `blobs/` in it.
+    pub dir: PathBuf,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Bounds that only tests have a reason to change.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// See [`FREE_BYTES_MIN`].
+    pub free_bytes_min: u64,
+    /// See [`RESERVE_BYTES`].
+    pub reserve_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES }
+    }
+}
+
+impl SqliteQueue {
+    /// Opens a data directory. Blocks for some milliseconds, however many jobs it holds.
+    ///
+    /// # Errors
+    /// [`OpenError`] says why and what to try.
+    pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        Self::open_within(options, &Bounds::default())
+    }
+
+    /// As [`SqliteQueue::open`], with other bounds.
+    ///
+    /// # Errors
+    /// As [`SqliteQueue::open`].
+    pub fn open_within(options: Options, bounds: &Bounds) -> Result<Arc<Self>, OpenError> {
+        let Options { dir, clock } = options;
+        make_dir(&dir)?;
+        make_dir(&dir.join("blobs"))?;
+        let lock = Lock::take(&dir)?;
+        let path = database(&dir);
+        let failed = |source| OpenError::Database { path: path.clone(), source };
+        let mut connection = schema::open_writer(&path)?;
+        let wal_pages = watch_log(&mut connection).map_err(failed)?;
+        let known = recover::begin_life(&connection).map_err(failed)?;
+        let shared = Arc::new(Shared {
+            memory: Mutex::new(Memory::new(known.epoch, known.functions.clone())),
+            inbox: Inbox::new(),
+            hub: Hub::default(),
+            clock,
+            commits: Commits::default(),
+            blobs: BlobDir::new(&dir, known.epoch),
+        });
+        let space = Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes);
+        let thread = Thread { connection, known, shared: Arc::clone(&shared), space, wal_pages, lock };
+        let writer = thread.start().map_err(|error| match error {
+            StartError::Thread(source) => OpenError::Thread(source),
+            StartError::Database(source) => failed(source),
+        })?;
+        remove_orphans(&shared.blobs, &path);
+        Ok(Arc::new(Self { shared, readers: Readers::new(path), writer: Mutex::new(Some(writer)) }))
+    }
+}
+
+/// What the writer's thread takes with it.
+struct Thread {
+    connection: Connection,
+    known: Known,
+    shared: Arc<Shared>,
+    space: Space,
+    wal_pages: Arc<AtomicU32>,
+    lock: Lock,
+}
+
+enum StartError {
+    Thread(std::io::Error),
+    Database(rusqlite::Error),
+}
+
+// === impl Thread ===
+
+impl Thread {
+    /// Starts the thread, and waits until the life before is settled and the first jobs are in memory.
+    fn start(self) -> Result<std::thread::JoinHandle<()>, StartError> {
+        let (started, is_started) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("queue-writer".to_owned());
+        let handle = thread.spawn(move || self.run(&started)).map_err(StartError::Thread)?;
+        match is_started.recv() {
+            Ok(Ok(())) => Ok(handle),
+            Ok(Err(error)) => Err(StartError::Database(error)),
+            Err(_) => Err(StartError::Thread(std::io::Error::other("the writer thread ended at once"))),
+        }
+    }
+
+    fn run(self, started: &mpsc::SyncSender<SqlResult<()>>) {
+        let Self { connection, known, shared, space, wal_pages, lock } = self;
+        let is_whole = match desk(&connection, &known, &shared) {
+            Ok(desk) => {
+                let mut writer =
+                    Writer { shared, desk, space, wal_pages, commit_takes: Duration::ZERO, damaged: Vec::new() };
+                // What is due is queued and the windows are filled before the first caller looks.
+                if let Err(why) = writer.round(Vec::new()) {
+                    writer.seal(&why);
+                }
+                let _ = started.send(Ok(()));
+                writer.run()
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                false
+            }
+        };
+        if is_whole {
+            close(&connection);
+        }
+        drop(connection);
+        drop(lock);
+    }
+}
+
+/// The writer's desk, once the life before is settled.
+fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlResult<Desk<'c>> {
+    let mut desk = Desk {
+        connection,
+        prepared: Prepared::new(connection)?,
+        clockwork: recover::clockwork(known),
+        last: known.last,
+        random: Random::new(),
+        functions_stored: known.functions.len(),
+        key_buckets: keys::buckets(connection)?,
+    };
+    recover::end_attempts(&mut desk, shared)?;
+    Ok(desk)
+}
+
+/// Leaves a database without a log behind, if nothing is wrong with it.
+fn close(connection: &Connection) {
+    if let Err(error) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE) {
+        // The log stays and is read at the next start: nothing is lost.
+        tracing::warn!(%error, "the log of the database cannot be copied at the end");
+    }
+}
+
+/// Removes files that no row names, on a thread of its own: there may be many, and nobody waits for it.
+fn remove_orphans(blobs: &BlobDir, path: &Path) {
+    let (blobs, path) = (blobs.clone(), path.to_owned());
+    let cleaner = std::thread::Builder::new().name("queue-cleaner".to_owned());
+    let spawned = cleaner.spawn(move || {
+        let connection = schema::open_reader(&path).map_err(std::io::Error::other);
+        match connection.and_then(|connection| blobs.remove_orphans(&connection)) {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed files that no job names"),
+            Err(error) => tracing::warn!(%error, "files that no job names cannot be removed"),
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "files that no job names cannot be looked for");
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), OpenError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| OpenError::Directory { path: path.to_owned(), source })
+}

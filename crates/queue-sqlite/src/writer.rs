@@ -1,0 +1,344 @@
+//! The writer: one thread that makes everything durable. It takes what waits, applies all of it in one transaction,
+//! commits with one fsync, brings the memory up to date, and answers.
+//!
+//! A refused operation does not spoil the batch. A statement that fails takes its operation out and the rest is applied
+//! again. A commit that fails is the end: nobody knows what is on the disk, so the store is sealed, and nothing is tried
+//! again (the kernel reports a failed fsync once and then claims success).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use kvern_core::{JobId, UnixMs};
+use kvern_queue::Error;
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, ErrorCode, Result as SqlResult};
+
+use crate::damage;
+use crate::due::{self, CameDue};
+use crate::effects::Effects;
+use crate::inbox::End;
+use crate::keys;
+use crate::operation::{Found, Operation};
+use crate::refill::refill;
+use crate::shared::Shared;
+use crate::space::Space;
+use crate::transaction::{Counts, Desk, Transaction};
+
+/// The write-ahead log is copied into the database when it has this many pages (4 KiB each).
+const WAL_PAGES_MAX: u32 = 4096;
+/// A disk whose commits take longer than this is slow: there a fuller batch is worth a short wait.
+const SLOW_COMMIT: Duration = Duration::from_micros(500);
+/// The wait is this part of a commit.
+const LINGER_PART: u32 = 50;
+/// The longest sleep until a due time: the wall clock may jump.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// The thread's own things.
+#[derive(Debug)]
+pub(crate) struct Writer<'c> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) desk: Desk<'c>,
+    pub(crate) space: Space,
+    /// Pages in the write-ahead log after the last commit.
+    pub(crate) wal_pages: Arc<AtomicU32>,
+    /// What a commit takes, smoothed.
+    pub(crate) commit_takes: Duration,
+    /// Jobs whose input turned out to be damaged.
+    pub(crate) damaged: Vec<JobId>,
+}
+
+/// A batch that is committed.
+struct Committed {
+    came_due: Option<CameDue>,
+    failed: Vec<damage::Failed>,
+    counts: Vec<Counts>,
+    found: Vec<Result<Found, Error>>,
+}
+
+/// Why a batch was not committed.
+enum Spoiled {
+    /// This operation (none: something else) failed before the commit.
+    Statement(Option<usize>, rusqlite::Error),
+    /// The disk is full.
+    Full,
+    /// The commit failed: what is on the disk is unknown.
+    Commit(rusqlite::Error),
+}
+
+// === impl Writer ===
+
+impl Writer<'_> {
+    /// Works until the end. Gives true if the store is whole and may be closed in order.
+    pub(crate) fn run(mut self) -> bool {
+        loop {
+            self.shared.inbox.wait(self.deadline());
+            if self.commit_takes > SLOW_COMMIT {
+                self.shared.inbox.linger(self.commit_takes / LINGER_PART, self.commit_takes / 2);
+            }
+            let (operations, end) = self.shared.inbox.take();
+            if end == Some(End::Abort) {
+                return false;
+            }
+            if operations.is_empty() && end.is_some() {
+                return true;
+            }
+            if let Err(why) = self.round(operations) {
+                self.seal(&why);
+                return false;
+            }
+        }
+    }
+
+    /// When to look without being asked: at the next due time.
+    fn deadline(&self) -> Option<Instant> {
+        let next_due = self.shared.memory().next_due;
+        if next_due == UnixMs(u64::MAX) {
+            return None;
+        }
+        Some(Instant::now() + next_due.since(self.shared.clock.now()).min(SLEEP_MAX))
+    }
+
+    /// One batch, and what keeps the house in order after it. An error is the end.
+    pub(crate) fn round(&mut self, operations: Vec<Operation>) -> Result<(), Error> {
+        let mut effects = Effects::default();
+        let units: usize = operations.iter().map(Operation::units).sum();
+        let is_due = self.shared.memory().next_due <= self.shared.clock.now();
+        let committed = if operations.is_empty() && !is_due && self.damaged.is_empty() {
+            Ok(())
+        } else {
+            self.batch(operations, &mut effects)
+        };
+        // Gaps are filled before anyone is answered: who retried a job and then leases must find it.
+        self.refill(true);
+        effects.carry_out(&self.shared);
+        self.shared.inbox.give_back(units);
+        committed?;
+        self.refill(false);
+        self.shared.memory().waiters.wake_behind();
+        self.checkpoint()
+    }
+
+    /// Applies operations until they are committed or refused.
+    fn batch(&mut self, operations: Vec<Operation>, effects: &mut Effects) -> Result<(), Error> {
+        let mut refused: Vec<Option<Error>> = operations.iter().map(|_| None).collect();
+        if operations.iter().any(Operation::is_submit) && self.space.is_low() {
+            refuse_submits(&operations, &mut refused);
+        }
+        loop {
+            match self.transact(&operations, &refused) {
+                Ok(committed) => {
+                    self.finish(operations, committed, effects);
+                    return Ok(());
+                }
+                Err(Spoiled::Full) => self.make_room(&operations, &mut refused),
+                Err(Spoiled::Statement(Some(at), error)) => {
+                    tracing::error!(%error, "an operation failed in the store");
+                    refused[at] = Some(Error::Broken(error.to_string()));
+                }
+                Err(Spoiled::Statement(None, error) | Spoiled::Commit(error)) => {
+                    let why = Error::Unknown(error.to_string());
+                    let mut memory = self.shared.memory();
+                    for operation in operations {
+                        operation.end(Err(why.clone()), &mut memory, effects);
+                    }
+                    return Err(Error::Closed(format!("the store failed while it wrote: {error}")));
+                }
+            }
+            if refused.iter().all(Option::is_some) && self.damaged.is_empty() {
+                self.refuse_all(operations, refused, effects);
+                return Ok(());
+            }
+        }
+    }
+
+    /// One try. After an error nothing of it is left, unless the commit itself failed.
+    fn transact(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
+        let functions_stored = self.desk.functions_stored;
+        let applied = self.apply(operations, refused);
+        let committed = applied.and_then(|committed| {
+            let began = Instant::now();
+            let done = self.desk.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+            match done {
+                Ok(_) => {
+                    self.count_commit(operations.len(), began.elapsed());
+                    Ok(committed)
+                }
+                Err(error) if is_full(&error) => Err(Spoiled::Full),
+                Err(error) => Err(Spoiled::Commit(error)),
+            }
+        });
+        if let Err(Spoiled::Full | Spoiled::Statement(..)) = &committed {
+            self.roll_back(functions_stored).map_err(Spoiled::Commit)?;
+        }
+        committed
+    }
+
+    fn apply(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
+        let damaged = self.damaged.clone();
+        let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(|error| spoiled(None, error))?;
+        let is_due = tx.shared.memory().next_due <= tx.now;
+        let came_due = is_due.then(|| due::apply(&mut tx)).transpose().map_err(|error| spoiled(None, error))?;
+        let failed = damage::apply(&mut tx, &damaged).map_err(|error| spoiled(None, error))?;
+        let mut found = Vec::with_capacity(operations.len());
+        for (at, (operation, refused)) in operations.iter().zip(refused).enumerate() {
+            found.push(match refused {
+                Some(why) => Err(why.clone()),
+                None => operation.apply(&mut tx).map_err(|error| spoiled(Some(at), error))?,
+            });
+        }
+        let counts = tx.write_counts().map_err(|error| spoiled(None, error))?;
+        Ok(Committed { came_due, failed, counts, found })
+    }
+
+    /// After the commit: the memory follows.
+    fn finish(&mut self, operations: Vec<Operation>, committed: Committed, effects: &mut Effects) {
+        let mut memory = self.shared.memory();
+        for (index, counts) in committed.counts.iter().enumerate() {
+            counts.add_to(&mut memory.functions[index].stored);
+        }
+        if let Some(came_due) = committed.came_due {
+            came_due.finish(&mut memory, effects);
+        }
+        damage::finish(committed.failed, &mut memory, effects);
+        self.damaged.clear();
+        for (operation, found) in operations.into_iter().zip(committed.found) {
+            operation.end(found, &mut memory, effects);
+        }
+    }
+
+    fn refuse_all(&self, operations: Vec<Operation>, refused: Vec<Option<Error>>, effects: &mut Effects) {
+        let mut memory = self.shared.memory();
+        for (operation, why) in operations.into_iter().zip(refused) {
+            let why = why.unwrap_or_else(|| Error::Broken("not applied".to_owned()));
+            operation.end(Err(why), &mut memory, effects);
+        }
+    }
+
+    /// The disk is full: submits are refused first, the reserve is freed for the rest.
+    fn make_room(&mut self, operations: &[Operation], refused: &mut [Option<Error>]) {
+        let submits_waited = operations.iter().zip(refused.iter()).any(|(it, no)| it.is_submit() && no.is_none());
+        refuse_submits(operations, refused);
+        let freed = self.space.free_reserve();
+        tracing::warn!(freed, "the disk is full; new jobs are refused");
+        // Pages of the log that are copied can be written again. If that fails too, there is nothing lost by trying.
+        let _ = self.desk.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE);
+        if !submits_waited && !freed {
+            for no in refused.iter_mut().filter(|no| no.is_none()) {
+                *no = Some(no_space());
+            }
+        }
+    }
+
+    fn roll_back(&mut self, functions_stored: usize) -> SqlResult<()> {
+        if !self.desk.connection.is_autocommit() {
+            self.desk.connection.execute_batch("ROLLBACK")?;
+        }
+        self.desk.functions_stored = functions_stored;
+        self.desk.key_buckets = keys::buckets(self.desk.connection)?;
+        // Jobs that were held back for a move that did not happen are ready again.
+        let mut memory = self.shared.memory();
+        for index in 0..memory.functions.len() {
+            memory.with_window(index, crate::window::Window::reset);
+        }
+        Ok(())
+    }
+
+    /// Fills the windows that want it; `only_gaps` those alone from which nothing can be taken.
+    fn refill(&mut self, only_gaps: bool) {
+        let functions = self.shared.memory().functions.len();
+        for function in 0..functions {
+            loop {
+                let (wants, is_dry) = {
+                    let memory = self.shared.memory();
+                    (memory.wants_refill(function), !memory.functions[function].window.has_ready())
+                };
+                if !wants || (only_gaps && !is_dry) {
+                    break;
+                }
+                match refill(self.desk.connection, &self.shared, function) {
+                    Ok(damaged) => self.damaged.extend(damaged),
+                    Err(error) => {
+                        tracing::error!(%error, "the next jobs cannot be read");
+                        break;
+                    }
+                }
+            }
+        }
+        if !self.damaged.is_empty() {
+            self.shared.inbox.poke();
+        }
+    }
+
+    fn count_commit(&mut self, operations: usize, took: Duration) {
+        self.shared.commits.count(operations, took);
+        self.commit_takes = (self.commit_takes * 7 + took) / 8;
+    }
+
+    /// Copies the log into the database when it has grown enough. Only this connection does, and never in a commit.
+    fn checkpoint(&mut self) -> Result<(), Error> {
+        if self.wal_pages.load(Ordering::Relaxed) < WAL_PAGES_MAX {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let done = self.desk.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE);
+        self.shared.commits.count_checkpoint(began.elapsed());
+        self.wal_pages.store(0, Ordering::Relaxed);
+        match done {
+            Ok(_) => Ok(()),
+            // The log keeps what the database has no room for.
+            Err(error) if is_full(&error) => Ok(()),
+            Err(error) => Err(Error::Closed(format!("the store failed while it copied its log: {error}"))),
+        }
+    }
+
+    /// The store takes nothing any more. What waits in the inbox was not begun.
+    pub(crate) fn seal(&self, why: &Error) {
+        tracing::error!(%why, "the store is sealed");
+        self.shared.memory().close(why.clone());
+        self.shared.inbox.end(End::Abort);
+        let mut effects = Effects::default();
+        loop {
+            let (operations, _) = self.shared.inbox.take();
+            if operations.is_empty() {
+                break;
+            }
+            self.shared.inbox.give_back(operations.iter().map(Operation::units).sum());
+            let mut memory = self.shared.memory();
+            for operation in operations {
+                operation.end(Err(why.clone()), &mut memory, &mut effects);
+            }
+        }
+        effects.carry_out(&self.shared);
+    }
+}
+
+fn refuse_submits(operations: &[Operation], refused: &mut [Option<Error>]) {
+    for (_, no) in operations.iter().zip(refused).filter(|(operation, no)| operation.is_submit() && no.is_none()) {
+        *no = Some(no_space());
+    }
+}
+
+fn no_space() -> Error {
+    Error::NoSpace("the disk of the data directory is full".to_owned())
+}
+
+fn spoiled(at: Option<usize>, error: rusqlite::Error) -> Spoiled {
+    if is_full(&error) { Spoiled::Full } else { Spoiled::Statement(at, error) }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+/// Counts the pages of the log after each commit.
+pub(crate) fn watch_log(connection: &mut Connection) -> SqlResult<Arc<AtomicU32>> {
+    let pages = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&pages);
+    let count = move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+        counted.store(pages.unsigned_abs(), Ordering::Relaxed);
+        Ok(())
+    };
+    connection.wal_hook(Some(count))?;
+    Ok(pages)
+}

@@ -1,0 +1,164 @@
+//! What can be done to a queue, drawn at random. Choices are few and small, so that they collide often and shrink well.
+
+use kvern_core::State;
+use proptest::prelude::*;
+
+/// One step. Numbers name things by their place: a function, a job so far accepted, a lease so far given (modulo how many
+/// there are).
+#[derive(Debug, Clone)]
+pub(super) enum Operation {
+    Submit(Submit),
+    Lease { wants: Vec<(u8, u8)> },
+    Renew { leases: Vec<u16> },
+    Settle { lease: Pick, how: How },
+    AppendLog { lease: Pick, bytes: u16 },
+    Cancel { job: u16 },
+    Retry { job: u16 },
+    Pause { function: u8, paused: bool },
+    Announce { worker: u8 },
+    Advance { ms: u64 },
+    Jump { ms: i64 },
+    Sweep { limit: usize, succeeded_secs: u64, failed_secs: u64 },
+    List(List),
+    Unknown { job: u16 },
+    Reboot,
+}
+
+/// A job to submit. Times are milliseconds from now.
+#[derive(Debug, Clone)]
+pub(super) struct Submit {
+    pub(super) function: u8,
+    pub(super) key: Option<u8>,
+    pub(super) body: u8,
+    pub(super) size: Size,
+    pub(super) not_before: Option<i64>,
+    pub(super) expires: Option<u64>,
+    pub(super) priority: u8,
+    pub(super) max_queued: u64,
+}
+
+/// A size of a payload, on either side of the bound for inline ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    Empty,
+    Small,
+    Large,
+}
+
+/// A lease: one that was not used up yet (as far as is known), or any that ever was.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pick {
+    Open(u16),
+    Any(u16),
+}
+
+/// How an attempt ends. Times are milliseconds from now.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    Succeed(Size),
+    FailAndWait(u64),
+    TimeOutAndWait(u64),
+    Fail,
+    CrashAndRetry,
+    CrashAndFail,
+    Cancel,
+    Release,
+}
+
+/// A list to read page by page, and whether to try its cursor on another list.
+#[derive(Debug, Clone)]
+pub(super) struct List {
+    pub(super) function: Option<u8>,
+    pub(super) states: Vec<State>,
+    pub(super) since_ms: Option<i64>,
+    pub(super) page: usize,
+}
+
+/// Sequences of operations.
+pub(super) fn sequences() -> impl Strategy<Value = Vec<Operation>> {
+    proptest::collection::vec(operation(), 1..50)
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        8 => submit().prop_map(Operation::Submit),
+        8 => proptest::collection::vec((0u8..3, 1u8..4), 1..3).prop_map(|wants| Operation::Lease { wants }),
+        4 => proptest::collection::vec(any::<u16>(), 1..4).prop_map(|leases| Operation::Renew { leases }),
+        8 => (pick(), how()).prop_map(|(lease, how)| Operation::Settle { lease, how }),
+        2 => (pick(), 0u16..3000).prop_map(|(lease, bytes)| Operation::AppendLog { lease, bytes }),
+        2 => any::<u16>().prop_map(|job| Operation::Cancel { job }),
+        2 => any::<u16>().prop_map(|job| Operation::Retry { job }),
+        1 => (0u8..3, any::<bool>()).prop_map(|(function, paused)| Operation::Pause { function, paused }),
+        1 => (0u8..2).prop_map(|worker| Operation::Announce { worker }),
+        4 => prop::sample::select(vec![1, 400, 1_001, 2_000, 5_000, 9_999, 10_000, 60_000, 3_600_000])
+            .prop_map(|ms| Operation::Advance { ms }),
+        1 => prop::sample::select(vec![-7_200_000, -5_000, 5_000, 90_000_000]).prop_map(|ms| Operation::Jump { ms }),
+        2 => sweep(),
+        2 => list().prop_map(Operation::List),
+        1 => any::<u16>().prop_map(|job| Operation::Unknown { job }),
+        2 => Just(Operation::Reboot),
+    ]
+}
+
+fn submit() -> impl Strategy<Value = Submit> {
+    let identity = (0u8..3, prop::option::weighted(0.4, 0u8..3), 0u8..2, size());
+    let not_before = prop::option::weighted(0.25, prop::sample::select(vec![-1_000, 0, 1, 5_000, 3_600_000]));
+    let expires = prop::option::weighted(0.25, prop::sample::select(vec![0, 1, 5_000, 60_000]));
+    let max_queued = prop_oneof![4 => Just(1_000u64), 1 => Just(2u64)];
+    (identity, not_before, expires, 0u8..3, max_queued).prop_map(
+        |((function, key, body, size), not_before, expires, priority, max_queued)| Submit {
+            function,
+            key,
+            body,
+            size,
+            not_before,
+            expires,
+            priority,
+            max_queued,
+        },
+    )
+}
+
+fn size() -> impl Strategy<Value = Size> {
+    prop_oneof![2 => Just(Size::Empty), 8 => Just(Size::Small), 1 => Just(Size::Large)]
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    prop_oneof![4 => any::<u16>().prop_map(Pick::Open), 1 => any::<u16>().prop_map(Pick::Any)]
+}
+
+fn how() -> impl Strategy<Value = How> {
+    let wait = || prop::sample::select(vec![1u64, 5_000, 60_000]);
+    prop_oneof![
+        4 => size().prop_map(How::Succeed),
+        3 => wait().prop_map(How::FailAndWait),
+        1 => wait().prop_map(How::TimeOutAndWait),
+        2 => Just(How::Fail),
+        2 => Just(How::CrashAndRetry),
+        1 => Just(How::CrashAndFail),
+        1 => Just(How::Cancel),
+        2 => Just(How::Release),
+    ]
+}
+
+fn sweep() -> impl Strategy<Value = Operation> {
+    let limit = prop::sample::select(vec![1, 3, 1_000]);
+    let secs = || prop::sample::select(vec![1, 60]);
+    (limit, secs(), secs()).prop_map(|(limit, succeeded_secs, failed_secs)| Operation::Sweep {
+        limit,
+        succeeded_secs,
+        failed_secs,
+    })
+}
+
+fn list() -> impl Strategy<Value = List> {
+    let function = prop::option::of(0u8..3);
+    let states = prop::sample::subsequence(State::ALL.to_vec(), 0..=State::ALL.len());
+    let since_ms = prop::option::of(prop::sample::select(vec![-60_000, -1, 0, 5_000]));
+    (function, states, since_ms, 1usize..4).prop_map(|(function, states, since_ms, page)| List {
+        function,
+        states,
+        since_ms,
+        page,
+    })
+}

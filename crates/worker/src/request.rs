@@ -1,0 +1,109 @@
+//! The input of a call: in memory while it is small, in a scratch file if it comes as a large stream.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use kvern_core::limits::INLINE_BYTES_MAX;
+use kvern_core::{Failure, FailureCode};
+use kvern_runtime::{Body, CallError, Input};
+use tokio::fs::{File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+/// The whole input of a call.
+pub(crate) struct Request {
+    pub(crate) content_type: Option<String>,
+    pub(crate) input: Input,
+    /// Removed with the request.
+    _scratch: Option<Scratch>,
+}
+
+/// A file that is removed when it is no longer needed.
+struct Scratch(PathBuf);
+
+type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// Reads the body to its end. No slot is held meanwhile.
+pub(crate) async fn gather(
+    scratch_dir: &Path,
+    body: Body,
+    content_type: Option<String>,
+    max_bytes: u64,
+) -> Result<Request, CallError> {
+    let (input, scratch) = match body {
+        Body::Bytes(bytes) => (Input::Bytes(bytes), None),
+        Body::File(path, len) => (Input::File(path, len), None),
+        Body::Stream(pieces) => read(scratch_dir, pieces, max_bytes).await?,
+    };
+    if input.len() > max_bytes {
+        return Err(too_large(max_bytes));
+    }
+    Ok(Request { content_type, input, _scratch: scratch })
+}
+
+async fn read(scratch_dir: &Path, mut pieces: Pieces, max_bytes: u64) -> Result<(Input, Option<Scratch>), CallError> {
+    let mut head = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        head.extend_from_slice(&piece.map_err(|error| unreadable(&error))?);
+        if head.len() as u64 > max_bytes {
+            return Err(too_large(max_bytes));
+        }
+        if head.len() > INLINE_BYTES_MAX {
+            return spill(scratch_dir, head.freeze(), pieces, max_bytes).await;
+        }
+    }
+    Ok((Input::Bytes(head.freeze()), None))
+}
+
+async fn spill(
+    scratch_dir: &Path,
+    head: Bytes,
+    mut pieces: Pieces,
+    max_bytes: u64,
+) -> Result<(Input, Option<Scratch>), CallError> {
+    let (mut file, scratch) = create(scratch_dir).await.map_err(|error| no_scratch(&error))?;
+    let mut len = head.len() as u64;
+    file.write_all(&head).await.map_err(|error| no_scratch(&error))?;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| unreadable(&error))?;
+        len += piece.len() as u64;
+        if len > max_bytes {
+            return Err(too_large(max_bytes));
+        }
+        file.write_all(&piece).await.map_err(|error| no_scratch(&error))?;
+    }
+    file.flush().await.map_err(|error| no_scratch(&error))?;
+    Ok((Input::File(scratch.0.clone(), len), Some(scratch)))
+}
+
+async fn create(scratch_dir: &Path) -> io::Result<(File, Scratch)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    tokio::fs::create_dir_all(scratch_dir).await?;
+    let name = format!("call-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = scratch_dir.join(name);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).await?;
+    Ok((file, Scratch(path)))
+}
+
+fn too_large(max_bytes: u64) -> CallError {
+    let words = format!("the input is larger than max_input = {max_bytes} bytes");
+    CallError::Failed(Failure::new(FailureCode::BadInput, words))
+}
+
+fn unreadable(error: &io::Error) -> CallError {
+    CallError::Failed(Failure::new(FailureCode::BadInput, format!("the input could not be read: {error}")))
+}
+
+fn no_scratch(error: &io::Error) -> CallError {
+    CallError::Failed(Failure::new(FailureCode::Retry, format!("the input could not be kept: {error}")))
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It may be gone already; a leftover costs only space.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,88 @@
+//! Manifests with mistakes, and addresses that must not be served.
+
+use std::path::Path;
+
+use kvern_e2e::files::write;
+use kvern_e2e::{Server, until};
+use tempfile::TempDir;
+
+use super::stage::{GOOD, nothing_is_lost, run_in, run_of};
+use super::table::{line, told};
+
+/// A slip in a name, a value out of bounds, a wrong type, a missing unit.
+const MISTAKEN: &str = r#"[functions.hello]
+handler = "hello.py:hello"
+timout = "30s"
+retry = { attempts = 0, backoff = "1s" }
+
+[functions.thumbs]
+exec = "./thumbs --all"
+timeout = 30
+"#;
+
+fn folder(manifest: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "kvern.toml", manifest);
+    folder
+}
+
+/// `kvern serve` in this folder, with data there too.
+fn serve(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    run_in(folder, &[&["serve", "--data", "data"], arguments].concat())
+}
+
+#[test]
+fn several_mistakes() {
+    let folder = folder(MISTAKEN);
+    told("a manifest with several mistakes").is(&run_of(&run_in(folder.path(), &["check"])));
+}
+
+#[test]
+fn several_mistakes_when_serving() {
+    let folder = folder(MISTAKEN);
+    told("a manifest with several mistakes, served").is(&run_of(&serve(folder.path(), &["--listen", "127.0.0.1:0"])));
+    assert!(!folder.path().join("data").exists(), "nothing was touched");
+}
+
+#[test]
+fn several_mistakes_at_a_reload() {
+    let server = Server::start(&[("kvern.toml", GOOD)]);
+    nothing_is_lost(&server.http, || {
+        write(&server.home, "kvern.toml", MISTAKEN);
+        server.signal(rustix::process::Signal::HUP);
+        let message = until("the reload to be refused", || {
+            let log = server.log();
+            log.lines().find(|line| line.contains("not reloaded")).map(str::to_owned)
+        });
+        let entry: serde_json::Value = serde_json::from_str(&message).expect("the log is JSON");
+        told("a manifest with several mistakes, reloaded").is(&[line(entry["fields"]["message"].as_str().unwrap_or_default())]);
+        let error = entry["fields"]["error"].as_str().unwrap_or_default();
+        assert!(error.contains("kvern.toml:3:1") && error.contains("4 mistakes"), "the log has them all: {error}");
+    });
+}
+
+#[test]
+fn not_toml() {
+    let folder = folder("[functions.hello]\nhandler = hello.py\n");
+    told("a manifest that is not TOML").is(&run_of(&run_in(folder.path(), &["check"])));
+}
+
+#[test]
+fn no_manifest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    told("no manifest").is(&run_of(&serve(folder.path(), &[])));
+}
+
+#[test]
+fn open_address_without_a_token() {
+    let folder = folder(GOOD);
+    let run = serve(folder.path(), &["--listen", "0.0.0.0:8080"]);
+    told("an address that others can reach, without a token").is(&run_of(&run));
+    assert!(!folder.path().join("data").exists(), "nothing was touched");
+}
+
+#[test]
+fn bad_address() {
+    let folder = folder(GOOD);
+    told("an address that is none").is(&run_of(&serve(folder.path(), &["--listen", "8080"])));
+}

@@ -1,0 +1,3 @@
+//! The real ring: the binary as a user runs it, killed, restarted and misused.
+
+mod bad_input;
