@@ -142,10 +142,20 @@ fn print_job(settled: &Settled<'_>) {
 fn print_end(function: &FunctionName, failure: Option<&Failure>, run: Duration, what: &str) {
     let took = format!("{:.1} ms", run.as_secs_f64() * 1000.0);
     let Some(failure) = failure else {
-        print::say(&format!("{} {} {function} {took}  {}", now(), print::paint("✔", Colour::Good), print::paint(what, Colour::Dim)));
+        print::say(&format!(
+            "{} {} {function} {took}  {}",
+            now(),
+            print::paint("✔", Colour::Good),
+            print::paint(what, Colour::Dim)
+        ));
         return;
     };
-    print::say(&format!("{} {} {function} {took}  {}", now(), print::paint("✖", Colour::Bad), print::paint(what, Colour::Dim)));
+    print::say(&format!(
+        "{} {} {function} {took}  {}",
+        now(),
+        print::paint("✖", Colour::Bad),
+        print::paint(what, Colour::Dim)
+    ));
     print::say(&print::paint(&format!("           {failure}"), Colour::Bad));
     for line in failure.trace.iter().flat_map(|trace| trace.lines()) {
         print::say(&format!("           {line}"));

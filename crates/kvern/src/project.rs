@@ -133,8 +133,9 @@ pub(crate) fn clean(data: &Path) -> Outcome {
             .hint("remove it yourself if you are sure"));
     }
     if let Some(pid) = kvern_queue_sqlite::holder(data) {
-        return Err(Stop::new(Code::Conflict, format!("process {pid} works in {}", data.display()))
-            .hint("stop it first"));
+        return Err(
+            Stop::new(Code::Conflict, format!("process {pid} works in {}", data.display())).hint("stop it first")
+        );
     }
     Ok(fs::remove_dir_all(data)?)
 }

@@ -53,7 +53,9 @@ fn cannot_watch(home: &Path, error: &notify::Error) -> Stop {
 fn is_code(path: &Path) -> bool {
     let hidden = |part: &std::ffi::OsStr| {
         let part = part.to_string_lossy();
-        part.starts_with('.') || part.ends_with('~') || matches!(&*part, "__pycache__" | "node_modules" | "data" | "target")
+        part.starts_with('.')
+            || part.ends_with('~')
+            || matches!(&*part, "__pycache__" | "node_modules" | "data" | "target")
     };
     !path.iter().any(hidden)
 }
@@ -67,7 +69,9 @@ mod tests {
         for yes in ["/srv/app/hello.py", "/srv/app/kvern.toml", "/srv/app/lib/x.mjs"] {
             assert!(is_code(Path::new(yes)), "{yes}");
         }
-        for no in ["/srv/app/.kvern/kvern.db", "/srv/app/__pycache__/x.pyc", "/srv/app/hello.py~", "/srv/app/data/1.png"] {
+        for no in
+            ["/srv/app/.kvern/kvern.db", "/srv/app/__pycache__/x.pyc", "/srv/app/hello.py~", "/srv/app/data/1.png"]
+        {
             assert!(!is_code(Path::new(no)), "{no}");
         }
     }

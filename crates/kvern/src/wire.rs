@@ -1,14 +1,15 @@
 //! Puts the server together: the only file that names concrete adapters.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kvern_core::FunctionName;
-use kvern_gateway::{Conditions, Functions, HistogramReading, Metrics};
+use kvern_gateway::{Conditions, Functions, HistogramReading, HistogramValues, Metrics};
 use kvern_manifest::Manifest;
 use kvern_queue::{Clock, Queue};
-use kvern_queue_sqlite::SqliteQueue;
+use kvern_queue_sqlite::{BOUNDS_US, OpenError, SqliteQueue};
 use kvern_runtime::{ProcessRuntime, prepare, process};
 use kvern_worker::Worker;
 use tokio::net::TcpListener;
@@ -169,9 +170,17 @@ async fn watch_queue(queue: Arc<dyn Queue>, shutdown: CancellationToken) -> Opti
 
 async fn open_queue(data: &Path, clock: Clock) -> Result<Arc<SqliteQueue>, Stop> {
     let options = kvern_queue_sqlite::Options { dir: data.to_owned(), clock };
-    SqliteQueue::open(options).await.map_err(|error| {
-        let code = if error.is_conflict() { Code::Conflict } else { Code::Failed };
-        Stop::new(code, error.to_string())
+    let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(options)).await;
+    opened.map_err(|panicked| Stop::failed(panicked.to_string()))?.map_err(|error| {
+        let code = match error {
+            OpenError::InUse { .. } | OpenError::Newer { .. } => Code::Conflict,
+            _ => Code::Failed,
+        };
+        let stop = Stop::new(code, error.to_string());
+        match error.source() {
+            Some(source) => stop.hint(format!("the system says: {source}")),
+            None => stop,
+        }
     })
 }
 
@@ -187,8 +196,13 @@ async fn open_runtime(data: &Path) -> Result<Arc<ProcessRuntime>, Stop> {
 fn fsync_reading(queue: &Arc<SqliteQueue>) -> HistogramReading {
     let queue = Arc::clone(queue);
     Arc::new(move || {
-        let read = queue.commit_times();
-        kvern_gateway::HistogramValues { buckets: read.buckets, sum: read.sum, count: read.count }
+        let stats = queue.commits();
+        let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+        HistogramValues {
+            buckets: bounds.zip(stats.buckets).collect(),
+            sum: stats.took.as_secs_f64(),
+            count: stats.commits,
+        }
     })
 }
 

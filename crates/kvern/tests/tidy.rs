@@ -67,7 +67,8 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         let Some(name) = function_name(line) else { continue };
         let indent = line.len() - line.trim_start().len();
         let close = format!("{}}}", " ".repeat(indent));
-        let length = lines[at..].iter().position(|l| *l == close || (l.ends_with(';') && l.contains("fn "))).unwrap_or(0);
+        let length =
+            lines[at..].iter().position(|l| *l == close || (l.ends_with(';') && l.contains("fn "))).unwrap_or(0);
         found.push((name, length + 1));
     }
     found
@@ -134,7 +135,8 @@ fn tests_wait_for_events_and_never_for_time() {
     let mut sleepers = Vec::new();
     for (path, text) in rust_files() {
         let is_test_file = path.contains("/tests/") || path.starts_with("e2e/") || path.ends_with("tests.rs");
-        let tests_from = if is_test_file { Some(0) } else { text.lines().position(|line| line.trim() == "#[cfg(test)]") };
+        let tests_from =
+            if is_test_file { Some(0) } else { text.lines().position(|line| line.trim() == "#[cfg(test)]") };
         let Some(from) = tests_from else { continue };
         for (number, line) in text.lines().enumerate().skip(from) {
             let code = line.split("//").next().unwrap_or_default();
@@ -185,7 +187,11 @@ fn every_outside_dependency_has_its_reason() {
 fn dependencies(cargo_toml: &str) -> Vec<String> {
     let body = cargo_toml.lines().skip_while(|line| line.trim() != "[dependencies]").skip(1);
     let lines = body.take_while(|line| !line.starts_with('['));
-    lines.filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|n| !n.is_empty() && !n.starts_with('#')).map(str::to_owned).collect()
+    lines
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .filter(|n| !n.is_empty() && !n.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -209,5 +215,8 @@ fn every_test_that_the_architecture_names_exists() {
 fn the_measure_measures() {
     let text = "fn a() {\n    b();\n}\n\nimpl X {\n    pub(crate) async fn c<T>(\n        x: T,\n    ) {\n        d();\n    }\n}\n";
     assert_eq!(functions(text), [("a".to_owned(), 3), ("c".to_owned(), 5)]);
-    assert_eq!(dependencies("[dependencies]\na.workspace = true\nb = \"1\"\n\n[dev-dependencies]\nc = \"1\"\n"), ["a", "b"]);
+    assert_eq!(
+        dependencies("[dependencies]\na.workspace = true\nb = \"1\"\n\n[dev-dependencies]\nc = \"1\"\n"),
+        ["a", "b"]
+    );
 }

@@ -57,6 +57,7 @@ mod space;
 
 pub use commits::{BOUNDS_US, CommitStats};
 pub use error::OpenError;
+pub use lock::{LOCK_FILE, holder};
 pub use open::{Bounds, Options};
 pub use queue::SqliteQueue;
 pub use schema::SCHEMA;

@@ -9,6 +9,20 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::error::OpenError;
 
+/// The file in the data directory that is locked, and holds the process id of the server.
+pub const LOCK_FILE: &str = "queue.lock";
+
+/// The process that works in a data directory now, if there is one.
+#[must_use]
+pub fn holder(dir: &Path) -> Option<u32> {
+    let mut file = File::open(dir.join(LOCK_FILE)).ok()?;
+    // A shared lock of ours fails only while a server holds the exclusive one.
+    flock(&file, FlockOperation::NonBlockingLockShared).err()?;
+    let mut pid = String::new();
+    file.read_to_string(&mut pid).ok()?;
+    pid.trim().parse().ok()
+}
+
 /// Holds the data directory until it is dropped. The kernel lets go of it when the process dies, however it dies.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
@@ -16,7 +30,7 @@ pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")
 impl Lock {
     /// Takes the directory, or says who has it.
     pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
-        let path = dir.join("queue.lock");
+        let path = dir.join(LOCK_FILE);
         let failed = |source| OpenError::Directory { path: path.clone(), source };
         // Not truncated: until the lock is ours, the file says who has it.
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);

@@ -23,7 +23,8 @@ const TOOLS: [&str; 2] = ["stage", "table"];
 /// The tests of a file of cases: name and text of each.
 fn tests_of(text: &str) -> Vec<(String, String)> {
     let bodies = text.split("#[test]\nfn ").skip(1);
-    let tests = bodies.filter_map(|body| Some((body.split_once('(')?.0.to_owned(), body.split_once("\n}\n")?.0.to_owned())));
+    let tests =
+        bodies.filter_map(|body| Some((body.split_once('(')?.0.to_owned(), body.split_once("\n}\n")?.0.to_owned())));
     tests.collect()
 }
 
@@ -45,7 +46,8 @@ fn tests() -> BTreeMap<String, String> {
 fn every_row_has_its_test_and_every_test_its_row() {
     let mut tests = tests();
     for row in table::rows() {
-        let body = tests.remove(&row.test).unwrap_or_else(|| panic!("{:?}: no test `{}`, or twice", row.case, row.test));
+        let body =
+            tests.remove(&row.test).unwrap_or_else(|| panic!("{:?}: no test `{}`, or twice", row.case, row.test));
         assert!(body.contains(&format!("told({:?})", row.case)), "`{}` does not compare with {:?}", row.test, row.case);
     }
     assert!(tests.is_empty(), "these tests have no row in docs/bad-input.md: {:?}", tests.keys());
@@ -65,7 +67,9 @@ fn every_code_in_the_table_is_a_code_of_the_errors_page() {
     let errors = fs::read_to_string(table::root().join("docs/errors.md")).expect("docs/errors.md");
     for row in table::rows() {
         let first = row.told.first().map(|line| line.text.as_str()).unwrap_or_default();
-        let Some((status, code)) = first.split_once(' ').filter(|(word, _)| word.parse::<u16>().is_ok()) else { continue };
+        let Some((status, code)) = first.split_once(' ').filter(|(word, _)| word.parse::<u16>().is_ok()) else {
+            continue;
+        };
         assert!(errors.contains(&format!("## {code}\n")), "{status} {code} has no section in docs/errors.md");
     }
 }

@@ -40,7 +40,7 @@ pub(crate) async fn run(dev: &Dev) -> Outcome {
     gateway.check(address).map_err(|unsafe_listen| Stop::new(Code::Usage, unsafe_listen.to_string()))?;
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
-    let server = wire::start(Options {
+    let mut server = wire::start(Options {
         listener,
         data: dev.data.clone(),
         manifest: manifest.clone(),
@@ -58,7 +58,10 @@ pub(crate) async fn run(dev: &Dev) -> Outcome {
     let ready = server.ready();
     tokio::spawn(async move {
         ready.await;
-        print::say(&print::paint(&format!("  ready after {} ms; Ctrl-C stops\n", began.elapsed().as_millis()), Colour::Dim));
+        print::say(&print::paint(
+            &format!("  ready after {} ms; Ctrl-C stops\n", began.elapsed().as_millis()),
+            Colour::Dim,
+        ));
     });
     server.run(shutdown).await
 }
@@ -91,7 +94,8 @@ async fn listen(dev: &Dev) -> Result<TcpListener, Stop> {
             }
         }
     }
-    Err(Stop::new(Code::Conflict, format!("no port from {FIRST_PORT} on is free")).hint("name one with --listen 127.0.0.1:PORT"))
+    Err(Stop::new(Code::Conflict, format!("no port from {FIRST_PORT} on is free"))
+        .hint("name one with --listen 127.0.0.1:PORT"))
 }
 
 fn greet(manifest: &Manifest, address: SocketAddr, data: &std::path::Path) {
@@ -109,8 +113,14 @@ fn greet(manifest: &Manifest, address: SocketAddr, data: &std::path::Path) {
     if let Some(first) = manifest.functions.first() {
         let (data, header) = sample(first);
         print::say("");
-        print::say(&format!("  Try        {}", accent(format!("curl {header}-d '{data}' {base}/v1/functions/{}", first.name))));
-        print::say(&format!("  Later      {}", accent(format!("curl {header}-d '{data}' {base}/v1/functions/{}/jobs", first.name))));
+        print::say(&format!(
+            "  Try        {}",
+            accent(format!("curl {header}-d '{data}' {base}/v1/functions/{}", first.name))
+        ));
+        print::say(&format!(
+            "  Later      {}",
+            accent(format!("curl {header}-d '{data}' {base}/v1/functions/{}/jobs", first.name))
+        ));
     }
     print::say("");
 }

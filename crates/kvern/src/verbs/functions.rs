@@ -37,11 +37,12 @@ async fn list(global: &Global, client: &Client) -> Outcome {
 
 fn row(function: &Value) -> Vec<String> {
     let count = |state: &str| function.pointer(&format!("/jobs/{state}")).map(Value::to_string).unwrap_or_default();
-    let state = match (function.get("paused").and_then(Value::as_bool), function.get("error").is_some_and(|e| !e.is_null())) {
-        (_, true) => "broken",
-        (Some(true), _) => "paused",
-        _ => "live",
-    };
+    let state =
+        match (function.get("paused").and_then(Value::as_bool), function.get("error").is_some_and(|e| !e.is_null())) {
+            (_, true) => "broken",
+            (Some(true), _) => "paused",
+            _ => "live",
+        };
     let word = |key: &str| show::text(function, key).to_owned();
     vec![
         word("name"),

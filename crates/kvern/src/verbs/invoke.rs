@@ -34,11 +34,7 @@ pub(crate) async fn run(global: &Global, invoke: &Invoke) -> Outcome {
     if answer.content_type.starts_with("application/json") && !answer.body.ends_with(b"\n") {
         print::line("");
     }
-    if answer.status.is_success() {
-        Ok(())
-    } else {
-        Err(Stop::failed(format!("`{name}` answered {}", answer.status)))
-    }
+    if answer.status.is_success() { Ok(()) } else { Err(Stop::failed(format!("`{name}` answered {}", answer.status))) }
 }
 
 fn headers(invoke: &Invoke, body: &Bytes) -> Vec<(&'static str, String)> {

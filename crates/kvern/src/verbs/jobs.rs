@@ -15,8 +15,8 @@ pub(crate) async fn run(global: &Global, verb: &JobsVerb) -> Outcome {
     let client = Client::new(global)?;
     match verb {
         JobsVerb::List { function, state, since, limit, cursor } => {
-            let filters =
-                [("function", function), ("state", state), ("since", since), ("cursor", cursor)].map(|(k, v)| (k, v.as_deref()));
+            let filters = [("function", function), ("state", state), ("since", since), ("cursor", cursor)]
+                .map(|(k, v)| (k, v.as_deref()));
             list(global, &client, &filters, *limit).await
         }
         JobsVerb::Get { id, wait } => get(global, &client, id, *wait).await,
@@ -130,7 +130,9 @@ fn checked(id: &str) -> Result<&str, Stop> {
 pub(crate) fn percent(value: &str) -> String {
     value.bytes().fold(String::new(), |mut out, byte| {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b',' | b':' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b',' | b':' => {
+                out.push(char::from(byte))
+            }
             _ => out.push_str(&format!("%{byte:02X}")),
         }
         out

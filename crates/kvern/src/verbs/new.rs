@@ -14,7 +14,8 @@ const SHELL: &str = include_str!("../templates/function.sh");
 
 /// Writes the file and declares it; overwrites nothing.
 pub(crate) fn run(new: &New) -> Outcome {
-    let name: kvern_core::FunctionName = new.name.parse().map_err(|bad: kvern_core::name::BadName| Stop::usage(bad.to_string()))?;
+    let name: kvern_core::FunctionName =
+        new.name.parse().map_err(|bad: kvern_core::name::BadName| Stop::usage(bad.to_string()))?;
     let stem = name.as_str().replace('-', "_");
     let (file, text, declaration) = match new.language {
         Template::Python => (format!("{stem}.py"), PYTHON, format!("handler = \"{stem}.py:{stem}\"")),

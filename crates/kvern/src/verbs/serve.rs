@@ -38,9 +38,16 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     let listener = bind(address).await?;
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
-    let server =
-        wire::start(Options { listener, data, manifest, gateway, slots: serve.slots, drain: serve.drain, lines: Lines::Log })
-            .await?;
+    let server = wire::start(Options {
+        listener,
+        data,
+        manifest,
+        gateway,
+        slots: serve.slots,
+        drain: serve.drain,
+        lines: Lines::Log,
+    })
+    .await?;
     let config = serve.config.clone();
     let reloads = server.reloader();
     let mut hup = signals::hup()?;
@@ -81,7 +88,8 @@ pub(crate) fn address(listen: &str) -> Result<SocketAddr, Stop> {
         None => listen.strip_prefix(':').map_or_else(|| listen.to_owned(), |port| format!("0.0.0.0:{port}")),
     };
     spelled.parse().map_err(|_| {
-        Stop::usage(format!("`{listen}` is not an address to listen on")).hint("write it as 127.0.0.1:8080 or [::1]:8080")
+        Stop::usage(format!("`{listen}` is not an address to listen on"))
+            .hint("write it as 127.0.0.1:8080 or [::1]:8080")
     })
 }
 

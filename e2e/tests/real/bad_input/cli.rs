@@ -6,9 +6,8 @@ use kvern_e2e::files::write;
 use super::stage::{GOOD, Shared, nothing_is_lost, run_in, run_of};
 use super::table::told;
 
-static SERVER: Shared = Shared::new(&[], || {
-    Server::start(&[("kvern.toml", &format!("{GOOD}[functions.held]\nexec = [\"cat\"]\n"))])
-});
+static SERVER: Shared =
+    Shared::new(&[], || Server::start(&[("kvern.toml", &format!("{GOOD}[functions.held]\nexec = [\"cat\"]\n"))]));
 
 #[test]
 fn port_taken() {
@@ -16,7 +15,8 @@ fn port_taken() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "kvern.toml", GOOD);
     let listen = server.http.address.to_string();
-    let run = nothing_is_lost(&server.http, || run_in(folder.path(), &["serve", "--data", "data", "--listen", &listen]));
+    let run =
+        nothing_is_lost(&server.http, || run_in(folder.path(), &["serve", "--data", "data", "--listen", &listen]));
     told("a port that is taken").is(&run_of(&run));
     assert!(run.2.contains(&format!("process {}", server.pid())), "it is ours: {}", run.2);
     assert!(!folder.path().join("data").exists(), "nothing was touched");

@@ -113,8 +113,7 @@ fn bad_json_in_a_job_for_node() {
         return;
     }
     let manifest = format!("{GOOD}[functions.greet]\nhandler = \"greet.mjs\"\n");
-    let server =
-        Server::start(&[("kvern.toml", &manifest), ("greet.mjs", "export default (event) => event.name;\n")]);
+    let server = Server::start(&[("kvern.toml", &manifest), ("greet.mjs", "export default (event) => event.name;\n")]);
     let http = &server.http;
     let job = nothing_is_lost(http, || http.finished(&http.submit("greet", r#"{"name": }"#)));
     told("bad JSON in a job for Node").is(&ending(&job));

@@ -37,7 +37,11 @@ fn cursor_from_another_list() {
     let cursor = page["next"].as_str().expect("there is more");
     let answer = nothing_is_lost(http, || http.get(&format!("/v1/jobs?state=failed&cursor={cursor}")));
     told("a cursor from another list").is(&problem(&answer));
-    assert_eq!(http.get(&format!("/v1/jobs?function=good&limit=1&cursor={cursor}")).status, 200, "it was a good cursor");
+    assert_eq!(
+        http.get(&format!("/v1/jobs?function=good&limit=1&cursor={cursor}")).status,
+        200,
+        "it was a good cursor"
+    );
 }
 
 #[test]

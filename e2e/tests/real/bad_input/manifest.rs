@@ -55,7 +55,8 @@ fn several_mistakes_at_a_reload() {
             log.lines().find(|line| line.contains("not reloaded")).map(str::to_owned)
         });
         let entry: serde_json::Value = serde_json::from_str(&message).expect("the log is JSON");
-        told("a manifest with several mistakes, reloaded").is(&[line(entry["fields"]["message"].as_str().unwrap_or_default())]);
+        told("a manifest with several mistakes, reloaded")
+            .is(&[line(entry["fields"]["message"].as_str().unwrap_or_default())]);
         let error = entry["fields"]["error"].as_str().unwrap_or_default();
         assert!(error.contains("kvern.toml:3:1") && error.contains("4 mistakes"), "the log has them all: {error}");
     });

@@ -94,9 +94,8 @@ def parent(event):
     return "gone home"
 "#;
 
-static SERVER: Shared = Shared::new(&["python3"], || {
-    Server::start(&[("kvern.toml", &format!("{GOOD}{MANIFEST}")), ("runaway.py", CODE)])
-});
+static SERVER: Shared =
+    Shared::new(&["python3"], || Server::start(&[("kvern.toml", &format!("{GOOD}{MANIFEST}")), ("runaway.py", CODE)]));
 
 #[test]
 fn never_returns() {
@@ -253,7 +252,8 @@ fn status_kib(pid: u32, key: &str) -> u64 {
 fn processes_of(server: &Server, function: &str) -> Vec<u32> {
     let mark = format!("KVERN_FUNCTION={function}");
     let place = format!("TMPDIR={}", server.data.display());
-    let pids = fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids =
+        fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_ours = |pid: &u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut variables = environment.split(|byte| *byte == 0);

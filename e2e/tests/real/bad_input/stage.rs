@@ -48,7 +48,10 @@ pub(crate) fn has(program: &str) -> bool {
     let is_there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_there {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{program} is not installed, and CI=true");
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed; a case of docs/bad-input.md was not tried");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {program} is not installed; a case of docs/bad-input.md was not tried"
+        );
     }
     is_there
 }
@@ -104,7 +107,8 @@ pub(crate) fn ending(job: &Value) -> Vec<Line> {
 
 /// A run of `kvern` as the table tells it: the exit code, then what was printed, stdout with a label.
 pub(crate) fn run_of((code, stdout, stderr): &Run) -> Vec<Line> {
-    let said = |text: &str| text.lines().map(str::trim_end).filter(|l| !l.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let said =
+        |text: &str| text.lines().map(str::trim_end).filter(|l| !l.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     let mut lines = vec![line(format!("exit {code}"))];
     lines.extend(said(stdout).into_iter().map(|text| labelled("stdout", text)));
     lines.extend(said(stderr).into_iter().map(line));

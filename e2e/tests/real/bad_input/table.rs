@@ -84,7 +84,8 @@ impl Told {
     /// Holds if exactly this was said.
     #[track_caller]
     pub(crate) fn is(&self, said: &[Line]) {
-        let agrees = |(written, said): (&Line, &Line)| written.label == said.label && matches(&written.text, &said.text);
+        let agrees =
+            |(written, said): (&Line, &Line)| written.label == said.label && matches(&written.text, &said.text);
         let same = self.lines.len() == said.len() && self.lines.iter().zip(said).all(agrees);
         assert!(same, "docs/bad-input.md says of {:?}:\n{}\nbut it was:\n{}", self.case, cell(&self.lines), cell(said));
     }
@@ -95,7 +96,11 @@ impl Told {
         let mut heard = said.lines();
         for written in &self.lines {
             let found = heard.any(|line| matches(&written.text, line.trim_end()));
-            assert!(found, "docs/bad-input.md says of {:?}: {:?}\nbut in its place it was:\n{said}", self.case, written.text);
+            assert!(
+                found,
+                "docs/bad-input.md says of {:?}: {:?}\nbut in its place it was:\n{said}",
+                self.case, written.text
+            );
         }
     }
 }
@@ -136,7 +141,10 @@ fn part_of(part: &str, page: &str) -> Vec<Line> {
 
 /// One blank at both ends of a code span belongs to the span and not to its text (CommonMark 6.1).
 fn unpadded(text: &str) -> &str {
-    text.strip_prefix(' ').and_then(|inner| inner.strip_suffix(' ')).filter(|inner| !inner.trim().is_empty()).unwrap_or(text)
+    text.strip_prefix(' ')
+        .and_then(|inner| inner.strip_suffix(' '))
+        .filter(|inner| !inner.trim().is_empty())
+        .unwrap_or(text)
 }
 
 /// The lines of the first code block under a heading.
@@ -144,8 +152,10 @@ fn block(anchor: &str, page: &str) -> Vec<Line> {
     let is_heading = |line: &&str| {
         line.starts_with('#') && line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-") == anchor
     };
-    let mut below = page.lines().skip_while(|line| !is_heading(line)).skip_while(|line| !line.starts_with("```")).skip(1);
-    let inside: Vec<Line> = below.by_ref().take_while(|line| !line.starts_with("```")).filter(|l| !l.is_empty()).map(line).collect();
+    let mut below =
+        page.lines().skip_while(|line| !is_heading(line)).skip_while(|line| !line.starts_with("```")).skip(1);
+    let inside: Vec<Line> =
+        below.by_ref().take_while(|line| !line.starts_with("```")).filter(|l| !l.is_empty()).map(line).collect();
     assert!(!inside.is_empty(), "no code block under #{anchor}");
     inside
 }
@@ -162,7 +172,10 @@ fn cell(lines: &[Line]) -> String {
 
 /// Whether `text` is `template` with something in place of each placeholder.
 fn matches(template: &str, text: &str) -> bool {
-    let first = PLACEHOLDERS.iter().filter_map(|(name, fits)| Some((template.find(name)?, name.len(), fits))).min_by_key(|f| f.0);
+    let first = PLACEHOLDERS
+        .iter()
+        .filter_map(|(name, fits)| Some((template.find(name)?, name.len(), fits)))
+        .min_by_key(|f| f.0);
     let Some((at, len, fits)) = first else { return template == text };
     let Some(rest) = text.strip_prefix(&template[..at]) else { return false };
     let ends = rest.char_indices().take_while(|(_, c)| fits(*c)).map(|(start, c)| start + c.len_utf8());
