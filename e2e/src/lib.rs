@@ -5,9 +5,10 @@
 
 pub mod files;
 pub mod http;
+pub mod needs;
 pub mod server;
 pub mod wait;
 
 pub use http::{Answer, Http};
-pub use server::{Server, kvern};
-pub use wait::until;
+pub use server::{Server, Start, kvern};
+pub use wait::{until, until_within};

@@ -4,13 +4,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::files::write;
+use crate::files::{copy, write};
 use crate::http::Http;
-use crate::wait::until;
+use crate::wait::{until, until_within};
+
+/// A first start may install packages from the network.
+const START_DEADLINE: Duration = Duration::from_secs(150);
 
 /// A running `kvern serve`. Dropped, it is killed and its directory is removed.
 #[derive(Debug)]
@@ -23,7 +28,23 @@ pub struct Server {
     pub http: Http,
     process: Child,
     arguments: Vec<String>,
+    under: Vec<String>,
     _folder: TempDir,
+}
+
+/// How a server is started.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Start<'a> {
+    /// Files of its home, `kvern.toml` among them.
+    pub files: &'a [(&'a str, &'a str)],
+    /// A folder whose content is copied into its home first.
+    pub copy_of: Option<&'a Path>,
+    /// Arguments of `kvern serve`.
+    pub arguments: &'a [&'a str],
+    /// A program and its arguments that start the server in their own place, as `strace -D` does.
+    pub under: &'a [&'a str],
+    /// The data directory, if it is to be elsewhere.
+    pub data: Option<&'a Path>,
 }
 
 /// The binary under test: beside the test's own, built first by `make test`, or by `cargo build` here.
@@ -49,14 +70,22 @@ pub fn kvern() -> &'static Path {
     })
 }
 
-/// A port that was free a moment ago.
+/// A port that is free and that no client's own end takes: it lies below the kernel's range for those, and is given once.
 ///
 /// # Panics
 /// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("an address").port()
+    const FIRST: u16 = 12_000;
+    const PORTS: u16 = 20_000;
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let own = u16::try_from(std::process::id() * 101 % u32::from(PORTS)).expect("a remainder");
+    let ports = std::iter::repeat_with(|| {
+        let next = u32::from(own) + u32::from(GIVEN.fetch_add(1, Ordering::Relaxed));
+        FIRST + u16::try_from(next % u32::from(PORTS)).expect("a remainder")
+    });
+    let mut free = ports.take(usize::from(PORTS)).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 impl Server {
@@ -67,22 +96,32 @@ impl Server {
     }
 
     /// [`Server::start`] with more arguments.
+    #[must_use]
+    pub fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
+        Self::start_as(Start { files, arguments, ..Start::default() })
+    }
+
+    /// [`Server::start`] with everything that can be said about it.
     ///
     /// # Panics
     /// If it does not get ready.
     #[must_use]
-    pub fn start_with(files: &[(&str, &str)], arguments: &[&str]) -> Self {
+    pub fn start_as(start: Start<'_>) -> Self {
         let folder = tempfile::Builder::new().prefix("kvern-e2e-").tempdir().expect("a private directory");
         let home = folder.path().join("home");
-        let data = folder.path().join("data");
+        let data = start.data.map_or_else(|| folder.path().join("data"), Path::to_owned);
         std::fs::create_dir(&home).expect("a home");
-        for (name, text) in files {
+        if let Some(other) = start.copy_of {
+            copy(other, &home);
+        }
+        for (name, text) in start.files {
             write(&home, name, text);
         }
         let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let process = launch(&home, &data, &http, &arguments);
-        let mut server = Self { home, data, http, process, arguments, _folder: folder };
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (arguments, under) = (owned(start.arguments), owned(start.under));
+        let process = launch(&home, &data, &http, &arguments, &under);
+        let mut server = Self { home, data, http, process, arguments, under, _folder: folder };
         server.wait_until_ready();
         server
     }
@@ -144,12 +183,12 @@ impl Server {
 
     /// Starts it again on the same data and port.
     pub fn restart(&mut self) {
-        self.process = launch(&self.home, &self.data, &self.http, &self.arguments);
+        self.process = launch(&self.home, &self.data, &self.http, &self.arguments, &self.under);
         self.wait_until_ready();
     }
 
     fn wait_until_ready(&mut self) {
-        until("the server to be ready", || {
+        until_within(START_DEADLINE, "the server to be ready", || {
             if let Some(status) = self.process.try_wait().expect("a child") {
                 panic!("the server ended with {status}: {}", self.log());
             }
@@ -169,9 +208,17 @@ impl Drop for Server {
     }
 }
 
-fn launch(home: &Path, data: &Path, http: &Http, arguments: &[String]) -> Child {
+fn launch(home: &Path, data: &Path, http: &Http, arguments: &[String], under: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(log_file(home)).expect("a log file");
-    Command::new(kvern())
+    let mut command = match under {
+        [] => Command::new(kvern()),
+        [program, its_own @ ..] => {
+            let mut command = Command::new(program);
+            command.args(its_own).arg(kvern());
+            command
+        }
+    };
+    command
         .args(["serve", "--listen", &http.address.to_string(), "--data"])
         .arg(data)
         .args(arguments)

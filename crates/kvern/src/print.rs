@@ -59,8 +59,6 @@ pub(crate) enum Colour {
     Good = 32,
     /// Went wrong.
     Bad = 31,
-    /// Needs a look.
-    Warn = 33,
     /// Beside the point.
     Dim = 2,
     /// To be clicked or typed.
