@@ -91,10 +91,6 @@ impl Memory {
         }
     }
 
-    /// The index of a function, if it is known.
-    pub(crate) fn find(&self, name: &FunctionName) -> Option<usize> {
-        self.names.get(name).copied()
-    }
 
     fn add(&mut self, name: FunctionName, stored: FunctionStats) -> usize {
         let index = self.functions.len();

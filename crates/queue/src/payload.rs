@@ -27,7 +27,8 @@ pub struct Blob {
     pub crc32c: u32,
 }
 
-/// Takes a payload of unknown size as it comes: inline while it is small, then a file. Dropping it leaves nothing behind.
+/// Takes a payload of unknown size as it comes: inline while it is small, then a file. Dropping it leaves nothing
+/// behind.
 #[async_trait]
 pub trait Stage: Send {
     /// The next bytes.

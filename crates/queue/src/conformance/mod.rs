@@ -36,8 +36,8 @@ pub trait Subject: Send + Sync + 'static {
     /// A new, empty queue on [`Subject::clock`].
     async fn open(&self) -> Arc<dyn Queue>;
 
-    /// Kills the queue that [`Subject::open`] or this gave last (no [`Queue::close`], nothing flushed) and opens what it
-    /// left behind. Called with no operation under way, and with the only reference that the tests hold.
+    /// Kills the queue that [`Subject::open`] or this gave last (no [`Queue::close`], nothing flushed) and opens what
+    /// it left behind. Called with no operation under way, and with the only reference that the tests hold.
     async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue>;
 
     /// The manual clock of all its queues.

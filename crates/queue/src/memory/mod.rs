@@ -1,7 +1,8 @@
 //! The queue in memory: the executable specification of the contract.
 //!
 //! Obviously right rather than fast: one lock around plain maps, and every question is answered by a walk over all
-//! jobs. Everything that an operation decides is in `store`, `leases` and `sweep`; here are the lock, the waiting and the news.
+//! jobs. Everything that an operation decides is in `store`, `leases` and `sweep`; here are the lock, the waiting and
+//! the news.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

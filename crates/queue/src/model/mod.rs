@@ -4,9 +4,9 @@
 //! (on one clock), and compares answers, records, lists, counts, payloads and logs. A sequence that tells them apart is
 //! made as short as it can be. What runs at the same time is for the conformance suite; here one thing follows another.
 //!
-//! What the contract leaves open is not compared: the order across functions, when exactly a due job begins to be shown
-//! as queued, log lines of an attempt that the queue's own death cut off, workers after a restart, and how long a key is
-//! remembered beyond [`kvern_core::limits::IDEMPOTENCY_KEEP`].
+//! What the contract leaves open is not compared: the order across functions, when exactly a due job begins to be
+//! shown as queued, log lines of an attempt that the queue's own death cut off, workers after a restart, and how long
+//! a key is remembered beyond [`kvern_core::limits::IDEMPOTENCY_KEEP`].
 
 use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 

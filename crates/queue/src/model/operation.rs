@@ -3,8 +3,8 @@
 use kvern_core::State;
 use proptest::prelude::*;
 
-/// One step. Numbers name things by their place: a function, a job so far accepted, a lease so far given (modulo how many
-/// there are).
+/// One step. Numbers name things by their place: a function, a job so far accepted, a lease so far given (modulo how
+/// many there are).
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
     Submit(Submit),

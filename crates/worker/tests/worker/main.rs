@@ -1,0 +1,11 @@
+//! The worker with the queue in memory and a scripted runtime, on a clock that tokio's pause turns: no test here waits
+//! for real time.
+
+mod support;
+
+mod calls;
+mod drain;
+mod instances;
+mod jobs;
+mod simulation;
+mod versions;

@@ -1,0 +1,248 @@
+//! One setup for all tests: a worker in its world, and the few questions that tests ask.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kvern_core::{Door, Function, Job, JobId, Keep, Mode, RetryPolicy, Scale, State, UnixMs};
+use kvern_queue::{Clock, MemoryQueue, NewJob, Queue};
+use kvern_runtime::{Body, Call, CallError, Fake, FunctionVersion, Invoke, Reply, Runtime, Version};
+use kvern_worker::{Drained, LoadError, Observer, Parts, Settings, Worker};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// One step of the manual clock, and of every wait here.
+pub const TICK: Duration = Duration::from_millis(5);
+/// Longer than anything that a test waits for.
+pub const LONG: Duration = Duration::from_secs(120);
+
+/// A worker that runs, and what it runs on.
+pub struct World {
+    pub queue: Arc<MemoryQueue>,
+    pub fake: Fake,
+    pub worker: Arc<Worker>,
+    pub ears: Arc<Ears>,
+    pub shutdown: CancellationToken,
+    running: JoinHandle<Drained>,
+    hands: JoinHandle<()>,
+}
+
+/// Hears what the worker tells.
+#[derive(Default)]
+pub struct Ears {
+    pub told: Mutex<Vec<String>>,
+}
+
+/// A function that allows this many attempts at once in as many instances, and fails for good after `attempts`.
+pub fn function(name: &str, concurrency: u32) -> Function {
+    Function {
+        name: name.parse().expect("a name"),
+        door: Door::Exec { argv: vec![name.to_owned()] },
+        home: "/nonexistent".into(),
+        route: None,
+        mode: Mode::Async,
+        timeout: Duration::from_secs(10),
+        retry: RetryPolicy { attempts: 3, backoff: Duration::from_secs(1), jitter: false, ..RetryPolicy::default() },
+        concurrency,
+        scale: Scale { min: 0, max: concurrency, idle: Duration::from_secs(60) },
+        memory: None,
+        env: Vec::new(),
+        max_input: 1 << 20,
+        max_output: 1 << 20,
+        max_queued: 10_000,
+        keep: Keep { succeeded: Duration::from_secs(3600), failed: Duration::from_secs(7200) },
+    }
+}
+
+/// The same function with other code.
+pub fn changed(mut function: Function, to: &str) -> Function {
+    function.env = vec![("CODE".to_owned(), to.to_owned())];
+    function
+}
+
+pub fn settings() -> Settings {
+    Settings { chance: Arc::new(|| 0.5), ..Settings::default() }
+}
+
+/// Lets time pass until the condition holds.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            sleep(TICK).await;
+        }
+    };
+    timeout(LONG, wait).await.unwrap_or_else(|_| panic!("never happened: {what}"));
+}
+
+/// Lets this time pass.
+pub async fn pass(time: Duration) {
+    sleep(time).await;
+}
+
+/// Turns the hands of a manual clock with tokio's.
+pub fn turn_hands(clock: Clock) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut last = Instant::now();
+        loop {
+            sleep(TICK).await;
+            let now = Instant::now();
+            clock.advance(now - last);
+            last = now;
+        }
+    })
+}
+
+// === impl World ===
+
+impl World {
+    pub async fn with(functions: Vec<Function>) -> Self {
+        Self::new(functions, Fake::new(), settings()).await
+    }
+
+    pub async fn new(functions: Vec<Function>, fake: Fake, settings: Settings) -> Self {
+        let runtime = Arc::new(fake.clone());
+        Self::over(functions, fake, runtime, settings).await
+    }
+
+    pub async fn over(functions: Vec<Function>, fake: Fake, runtime: Arc<dyn Runtime>, settings: Settings) -> Self {
+        let clock = Clock::manual(UnixMs(1_700_000_000_000));
+        let queue = Arc::new(MemoryQueue::new(clock.clone()));
+        let ears = Arc::new(Ears::default());
+        let worker = Arc::new(Worker::new(Parts {
+            queue: Arc::clone(&queue) as _,
+            runtime,
+            clock: clock.clone(),
+            name: "tester".to_owned(),
+            settings,
+            observer: Arc::clone(&ears) as _,
+        }));
+        let hands = turn_hands(clock);
+        let shutdown = CancellationToken::new();
+        worker.set_functions(functions).await;
+        let running = tokio::spawn(Arc::clone(&worker).run(shutdown.clone()));
+        Self { queue, fake, worker, ears, shutdown, running, hands }
+    }
+
+    pub async fn submit(&self, function: &str, input: impl Into<Bytes>) -> JobId {
+        let job = NewJob {
+            function: function.parse().expect("a name"),
+            input: input.into().into(),
+            content_type: Some("text/plain".to_owned()),
+            idempotency: None,
+            not_before: None,
+            expires_at: None,
+            priority: 4,
+            tags: Vec::new(),
+            max_queued: 100_000,
+        };
+        self.queue.submit(job).await.expect("accepted").id
+    }
+
+    pub async fn job(&self, id: JobId) -> Job {
+        self.queue.get(id).await.expect("the job is there")
+    }
+
+    /// The record once the job is in this state.
+    pub async fn reaches(&self, id: JobId, state: State) -> Job {
+        let wait = async {
+            loop {
+                let job = self.job(id).await;
+                if job.state == state {
+                    return job;
+                }
+                sleep(TICK).await;
+            }
+        };
+        match timeout(LONG, wait).await {
+            Ok(job) => job,
+            Err(_) => panic!("{id} never became {state}: {:?}", self.job(id).await),
+        }
+    }
+
+    /// The record once nothing more happens by itself.
+    pub async fn ends(&self, id: JobId) -> Job {
+        let wait = async {
+            loop {
+                let job = self.job(id).await;
+                if job.state.is_final() {
+                    return job;
+                }
+                sleep(TICK).await;
+            }
+        };
+        match timeout(LONG, wait).await {
+            Ok(job) => job,
+            Err(_) => panic!("{id} never ended: {:?}", self.job(id).await),
+        }
+    }
+
+    pub async fn log(&self, id: JobId) -> String {
+        let bytes = self.queue.read_log(id, 0, 10 << 20).await.expect("the job is there");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub async fn call(&self, function: &str, input: &'static str) -> Result<Reply, CallError> {
+        self.worker.call(call(function, input)).await
+    }
+
+    /// Stops the worker, and checks that nothing is left of it.
+    pub async fn stop(self) -> Drained {
+        self.shutdown.cancel();
+        let drained = timeout(LONG, self.running).await.expect("the worker ends").expect("it does not panic");
+        self.hands.abort();
+        let Ok(worker) = Arc::try_unwrap(self.worker) else { panic!("somebody still holds the worker") };
+        drop(worker);
+        assert_eq!(Arc::strong_count(&self.ears), 1, "a task of the worker is left");
+        assert!(drained.is_clean(), "{drained:?}");
+        drained
+    }
+}
+
+pub fn call(function: &str, input: &'static str) -> Call {
+    Call {
+        function: function.parse().expect("a name"),
+        content_type: Some("text/plain".to_owned()),
+        body: Body::Bytes(Bytes::from_static(input.as_bytes())),
+        patience: Duration::from_secs(5),
+    }
+}
+
+/// The bytes of a reply that came whole.
+pub fn whole(reply: &Reply) -> &[u8] {
+    match &reply.body {
+        Body::Bytes(bytes) => bytes,
+        body => panic!("not whole: {body:?}"),
+    }
+}
+
+// === impl Ears ===
+
+impl Ears {
+    fn note(&self, line: String) {
+        self.told.lock().expect("no panic").push(line);
+    }
+
+    /// How many lines begin so.
+    pub fn count(&self, begin: &str) -> usize {
+        self.told.lock().expect("no panic").iter().filter(|line| line.starts_with(begin)).count()
+    }
+}
+
+impl Observer for Ears {
+    fn instance_died(&self, version: &FunctionVersion, _pid: Option<u32>) {
+        self.note(format!("died {}", version.function.name));
+    }
+
+    fn instance_started(&self, version: &FunctionVersion, _pid: Option<u32>, _cold_start: Duration) {
+        self.note(format!("started {}", version.function.name));
+    }
+
+    fn version_switched(&self, version: &FunctionVersion, old: Option<&Version>) {
+        self.note(format!("switched {} {}", version.function.name, if old.is_some() { "over" } else { "first" }));
+    }
+
+    fn version_failed(&self, function: &kvern_core::FunctionName, error: &LoadError, serving: Option<&Version>) {
+        self.note(format!("failed {function}: {error}; {}", if serving.is_some() { "old serves" } else { "none" }));
+    }
+}
