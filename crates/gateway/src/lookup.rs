@@ -37,14 +37,14 @@ impl Gateway {
                 let failure = failure_of(&job);
                 let detail = format!("job {id} failed: {failure}");
                 Err(Problem::new(Code::JobFailed, detail)
-                    .hint("look at its log; POST to .../retry gives it another life")
+                    .hint(format!("look at its log; POST /v1/jobs/{id}/retry gives it another life"))
                     .about(id)
                     .with_failure(failure))
             }
             State::Cancelled => Err(cancelled(id)),
             // Between the two reads it may have succeeded: then the next request finds the result.
             state => Err(Problem::new(Code::NotFinished, format!("job {id} is {state}"))
-                .hint("wait for it with GET /v1/jobs/ID?wait=30s")
+                .hint(format!("wait for it with GET /v1/jobs/{id}?wait=30s"))
                 .about(id)
                 .retry_after(1)),
         }
@@ -80,7 +80,7 @@ pub(crate) fn applied(mut response: Response, applied: &str) -> Response {
 
 fn cancelled(id: JobId) -> Problem {
     Problem::new(Code::JobCancelled, format!("job {id} was cancelled"))
-        .hint("POST to .../retry gives it another life")
+        .hint(format!("POST /v1/jobs/{id}/retry gives it another life"))
         .about(id)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvern_core::{Failure, FailureCode, FunctionName, JobId};
+use kvern_core::{Failure, FailureCode, FunctionName, JobId, State};
 use kvern_queue::Error as QueueError;
 use kvern_runtime::CallError;
 
@@ -91,7 +91,8 @@ impl From<QueueError> for Problem {
             }
             QueueError::UnknownJob(id) => unknown_job(id),
             QueueError::WrongState { id, state } => {
-                Self::new(Code::WrongState, format!("job {id} is {state}")).about(id)
+                let verb = if matches!(state, State::Succeeded | State::Failed) { "has" } else { "is" };
+                Self::new(Code::WrongState, format!("job {id} {verb} {state}")).about(id)
             }
             QueueError::BadCursor => Self::new(Code::BadCursor, "the cursor belongs to another list, or is damaged")
                 .hint("take `next` from the last page and keep the same filters, or begin again without a cursor"),

@@ -133,7 +133,8 @@ impl fmt::Display for UnsafeListen {
             "will not listen on {address} without a token\n\
              Others can reach this address, and whoever reaches the server can run your functions and read their results.\n\
              Try one of these:\n  \
-             KVERN_TOKEN=\"$(kvern token)\" kvern serve --listen {address}   (clients send `Authorization: Bearer ...`)\n  \
+             (umask 077; kvern token >kvern-token); KVERN_TOKEN_FILE=kvern-token kvern serve --listen {address}   \
+             (clients send what is in the file: `Authorization: Bearer ...`)\n  \
              kvern serve --listen 127.0.0.1:{port}   (only this machine)\n  \
              kvern serve --listen {address} --insecure   (if a firewall or proxy keeps others out)"
         )

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == "__jail") {
         return kvern_runtime::jail_main();
     }
-    match run(Cli::parse()) {
+    match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
             print::say(&stop.to_string());
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Outcome {
+fn run(cli: &Cli) -> Outcome {
     let global = &cli.global;
     match &cli.verb {
         Verb::Serve(serve) => server_runtime()?.block_on(verbs::serve::run(global, serve)),

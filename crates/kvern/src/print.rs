@@ -1,5 +1,4 @@
 //! Printing: data on stdout, everything else on stderr. The only file that may write to either.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program prints")]
 
 use std::io::{IsTerminal, Write};
 

@@ -5,7 +5,7 @@ use kvern_core::{JobId, State, UnixMs};
 use rusqlite::{Result as SqlResult, params};
 
 use crate::effects::Effects;
-use crate::memory::Memory;
+use crate::memory::{Memory, NEVER};
 use crate::rank::Rank;
 use crate::rows::stored_time;
 use crate::sweep::limit;
@@ -19,28 +19,27 @@ pub(crate) const DUE_JOBS_MAX: usize = 512;
 #[derive(Debug)]
 pub(crate) struct CameDue {
     jobs: Vec<(usize, JobId, Rank)>,
-    next_due: UnixMs,
+    /// By function.
+    next_due: Vec<(usize, UnixMs)>,
 }
 
-/// Queues what is due. Runs before the operations of its transaction, so the counts in memory are those stored.
+/// Queues what is due. Runs before the operations of its transaction: what those schedule, they make known themselves.
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
     let functions: Vec<usize> = {
         let memory = tx.shared.memory();
         let all = memory.functions.iter().enumerate();
-        all.filter(|(_, function)| function.stored.scheduled > 0).map(|(index, _)| index).collect()
+        all.filter(|(_, function)| function.next_due <= tx.now).map(|(index, _)| index).collect()
     };
     // A fair share for each, so that one function's flood does not hold up another's single job.
     let share = (DUE_JOBS_MAX / functions.len().max(1)).max(1);
-    let mut came_due = CameDue { jobs: Vec::new(), next_due: UnixMs(u64::MAX) };
+    let mut came_due = CameDue { jobs: Vec::new(), next_due: Vec::new() };
     for function in functions {
         let mut due = first_scheduled(tx, function, share + 1)?;
         let next = due.iter().map(|(at, ..)| *at).find(|at| *at > stored_time(tx.now));
         due.retain(|(at, ..)| *at <= stored_time(tx.now));
         // One too many means that there is more to do at once.
         let next = if due.len() > share { due.pop().map(|(at, ..)| at) } else { next };
-        if let Some(at) = next {
-            came_due.next_due = came_due.next_due.min(UnixMs(at.cast_unsigned()));
-        }
+        came_due.next_due.push((function, next.map_or(NEVER, |at| UnixMs(at.cast_unsigned()))));
         for (_, id, priority) in due {
             queue(tx, id, Rank::of(State::Queued, priority))?;
             tx.count_gone(function, State::Scheduled);
@@ -73,7 +72,9 @@ fn queue(tx: &Transaction<'_, '_>, id: JobId, rank: Rank) -> SqlResult<()> {
 impl CameDue {
     /// After the commit: the windows have gaps where these jobs belong.
     pub(crate) fn finish(self, memory: &mut Memory, effects: &mut Effects) {
-        memory.next_due = self.next_due;
+        for (function, next_due) in self.next_due {
+            memory.functions[function].next_due = next_due;
+        }
         for (function, id, rank) in self.jobs {
             memory.with_window(function, |window| window.gap(Place { rank, seq: id.sequence() }));
             effects.moved.push((id, memory.functions[function].name.clone(), State::Queued));

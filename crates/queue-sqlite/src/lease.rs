@@ -9,6 +9,7 @@ use kvern_queue::{Ask, Error, Leased};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::memory::NEVER;
 use crate::shared::Shared;
 
 /// The longest wait, whatever was asked for: a date that no timer can hold is as good as never.
@@ -19,13 +20,22 @@ const BEHIND_MAX: Duration = Duration::from_secs(1);
 /// What a look gave.
 enum Look {
     Leased(Vec<Leased>),
-    Nothing { waiter: u64, bell: Arc<Notify>, is_behind: bool, next_due: UnixMs },
+    Nothing(Waiter),
 }
 
-/// Leaves the list of waiters when the call ends, however it ends.
+/// A place in the list of waiters.
+struct Waiter {
+    key: u64,
+    bell: Arc<Notify>,
+    /// The writer has something to do first.
+    is_behind: bool,
+    next_due: UnixMs,
+}
+
+/// Leaves the list of waiters when the wait ends, however it ends.
 struct Waiting<'a> {
     shared: &'a Shared,
-    waiter: u64,
+    key: u64,
     wanted: &'a [usize],
 }
 
@@ -36,50 +46,50 @@ pub(crate) async fn lease(shared: &Shared, ask: Ask) -> Result<Vec<Leased>, Erro
         let mut memory = shared.memory();
         ask.wants.iter().map(|want| memory.index(&want.function)).collect()
     };
+    // A due job may be older than those that are ready, so the writer gets one round to queue it.
+    let mut waits_for_due = true;
     loop {
-        let (waiter, bell, is_behind, next_due) = match look(shared, &ask, &wanted)? {
+        let waiter = match look(shared, &ask, &wanted, waits_for_due)? {
             Look::Leased(leased) => return Ok(leased),
-            Look::Nothing { waiter, bell, is_behind, next_due } => (waiter, bell, is_behind, next_due),
+            Look::Nothing(waiter) => waiter,
         };
-        let _waiting = Waiting { shared, waiter, wanted: &wanted };
-        let wait = if is_behind { ask.wait.max(BEHIND_MAX) } else { ask.wait };
-        if wait.is_zero() {
+        let waiting = Waiting { shared, key: waiter.key, wanted: &wanted };
+        let wait = if waiter.is_behind { ask.wait.max(BEHIND_MAX) } else { ask.wait };
+        let deadline = began + wait.min(WAIT_MAX);
+        if Instant::now() >= deadline {
             return Ok(Vec::new());
         }
-        if is_behind {
+        if waiter.is_behind {
             shared.inbox.poke();
+            waits_for_due = false;
         }
-        let next_due = if is_behind { UnixMs(u64::MAX) } else { next_due };
         // Any arm may be dropped: none holds a job.
         tokio::select! {
-            biased;
-            () = bell.notified() => {}
-            () = shared.clock.reached(next_due) => {}
-            () = tokio::time::sleep_until(began + wait.min(WAIT_MAX)) => {
-                // One more look: a job may have come with the last tick.
-                return match look(shared, &ask, &wanted)? {
-                    Look::Leased(leased) => Ok(leased),
-                    Look::Nothing { waiter, .. } => {
-                        shared.memory().waiters.leave(waiter);
-                        Ok(Vec::new())
-                    }
-                };
-            }
+            () = waiter.bell.notified() => {}
+            () = shared.clock.reached(waiter.next_due), if waiter.next_due != NEVER => waits_for_due = true,
+            () = tokio::time::sleep_until(deadline) => {}
         }
+        drop(waiting);
     }
 }
 
-fn look(shared: &Shared, ask: &Ask, wanted: &[usize]) -> Result<Look, Error> {
+fn look(shared: &Shared, ask: &Ask, wanted: &[usize], waits_for_due: bool) -> Result<Look, Error> {
     let (now, monotonic) = (shared.clock.now(), shared.clock.monotonic());
     let (leased, moved, runs_dry) = {
         let mut memory = shared.memory();
         memory.check_open()?;
-        let (leased, moved) = memory.lease(ask, wanted, now, monotonic)?;
-        let is_behind = memory.is_behind(wanted.iter().copied(), now);
-        // Jobs that are due go first, whatever is ready.
+        let next_due = memory.next_due_of(wanted);
+        let is_due = next_due <= now;
+        let (leased, moved) = if is_due && waits_for_due {
+            Default::default()
+        } else {
+            memory.lease(ask, wanted, now, monotonic)?
+        };
         if leased.is_empty() {
-            let (waiter, bell) = memory.waiters.join(wanted.to_vec(), is_behind);
-            return Ok(Look::Nothing { waiter, bell, is_behind, next_due: memory.next_due });
+            let is_behind = is_due || memory.is_dry(wanted);
+            let (key, bell) = memory.waiters.join(wanted.to_vec(), is_behind);
+            let next_due = if is_behind { NEVER } else { next_due };
+            return Ok(Look::Nothing(Waiter { key, bell, is_behind, next_due }));
         }
         (leased, moved, wanted.iter().any(|index| memory.wants_refill(*index)))
     };
@@ -93,7 +103,7 @@ fn look(shared: &Shared, ask: &Ask, wanted: &[usize]) -> Result<Look, Error> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut memory = self.shared.memory();
-        if memory.waiters.leave(self.waiter) {
+        if memory.waiters.leave(self.key) {
             return;
         }
         // It was woken: if it goes away without a look, or leaves jobs behind, the next one looks.

@@ -14,6 +14,9 @@ use crate::running::Running;
 use crate::waiters::Waiters;
 use crate::window::{Place, Ready, WINDOW_BYTES_MAX, Window};
 
+/// No job is due at any time.
+pub(crate) const NEVER: UnixMs = UnixMs(u64::MAX);
+
 /// A move to be told once the lock is free.
 pub(crate) type Moved = (JobId, FunctionName, State);
 
@@ -29,8 +32,6 @@ pub(crate) struct Memory {
     pub(crate) epoch: u64,
     /// Leases given in this life.
     pub(crate) serial: u64,
-    /// When the next scheduled job is due; never later than that, but perhaps earlier.
-    pub(crate) next_due: UnixMs,
     window_bytes: usize,
     workers: BTreeMap<String, (WorkerInfo, Duration)>,
     closed: Option<Error>,
@@ -44,6 +45,8 @@ pub(crate) struct Function {
     pub(crate) stored: FunctionStats,
     pub(crate) running: u64,
     pub(crate) window: Window,
+    /// When its next scheduled job is due; never later than that, but perhaps earlier.
+    pub(crate) next_due: UnixMs,
     /// The serial of its last lease: whoever was served longest ago is next.
     pub(crate) served: u64,
 }
@@ -60,7 +63,6 @@ impl Memory {
             waiters: Waiters::default(),
             epoch,
             serial: 0,
-            next_due: UnixMs(0),
             window_bytes: 0,
             workers: BTreeMap::new(),
             closed: None,
@@ -91,12 +93,12 @@ impl Memory {
         }
     }
 
-
     fn add(&mut self, name: FunctionName, stored: FunctionStats) -> usize {
         let index = self.functions.len();
         self.names.insert(name.clone(), index);
         let window = Window::new(stored.queued == 0);
-        self.functions.push(Function { name, stored, running: 0, window, served: 0 });
+        let next_due = if stored.scheduled == 0 { NEVER } else { UnixMs(0) };
+        self.functions.push(Function { name, stored, running: 0, window, next_due, served: 0 });
         index
     }
 
@@ -132,12 +134,28 @@ impl Memory {
         self.with_window(index, |window| window.remove(place));
     }
 
-    /// Whether the writer has work that a lease of these functions must not overlook: a due job, or a window to fill.
-    pub(crate) fn is_behind(&self, functions: impl IntoIterator<Item = usize>, now: UnixMs) -> bool {
-        let is_behind = |function: &Function| {
+    /// A job of a function waits for this time.
+    pub(crate) fn schedule(&mut self, index: usize, due_at: UnixMs) {
+        let next_due = &mut self.functions[index].next_due;
+        *next_due = due_at.min(*next_due);
+    }
+
+    /// When the next job of any function is due.
+    pub(crate) fn next_due(&self) -> UnixMs {
+        self.functions.iter().map(|function| function.next_due).min().unwrap_or(NEVER)
+    }
+
+    /// When the next job of these functions is due.
+    pub(crate) fn next_due_of(&self, functions: &[usize]) -> UnixMs {
+        functions.iter().map(|index| self.functions[*index].next_due).min().unwrap_or(NEVER)
+    }
+
+    /// Whether the writer has a window of these functions to fill before there is nothing to lease.
+    pub(crate) fn is_dry(&self, functions: &[usize]) -> bool {
+        let mut functions = functions.iter().map(|index| &self.functions[*index]);
+        functions.any(|function| {
             !function.stored.paused && !function.window.is_whole() && !function.window.has_ready()
-        };
-        self.next_due <= now || functions.into_iter().any(|index| is_behind(&self.functions[index]))
+        })
     }
 
     /// Whether the writer should fill the window of a function.

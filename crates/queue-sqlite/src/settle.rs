@@ -47,6 +47,7 @@ struct Undecided {
 
 /// How an attempt ends.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one per settlement, and nearly all are the large one")]
 enum Ending {
     Finish(Outcome, Next, Attempt),
     Release,
@@ -198,7 +199,7 @@ pub(crate) fn finish_attempt(after: Job, memory: &mut Memory, effects: &mut Effe
     effects.moved.push((after.id, after.function.clone(), after.state));
     let Some(running) = memory.end(after.id) else { return };
     match after.due_at {
-        Some(due_at) => memory.next_due = memory.next_due.min(due_at),
+        Some(due_at) => memory.schedule(running.function, due_at),
         None if after.state == State::Queued => {
             memory.offer(running.function, Ready { job: Arc::new(after), input: running.input });
         }

@@ -110,7 +110,7 @@ impl Step for Submit {
                 let (id, state) = (job.id, job.state);
                 effects.moved.push((id, self.new.function, state));
                 match job.due_at {
-                    Some(due_at) => memory.next_due = memory.next_due.min(due_at),
+                    Some(due_at) => memory.schedule(function, due_at),
                     None => memory.offer(function, Ready { job, input: self.new.input }),
                 }
                 Submitted { id, state, duplicate: false }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kvern_core::{JobId, UnixMs};
+use kvern_core::JobId;
 use kvern_queue::Error;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, Result as SqlResult};
@@ -19,6 +19,7 @@ use crate::due::{self, CameDue};
 use crate::effects::Effects;
 use crate::inbox::End;
 use crate::keys;
+use crate::memory::NEVER;
 use crate::operation::{Found, Operation};
 use crate::refill::refill;
 use crate::shared::Shared;
@@ -92,8 +93,8 @@ impl Writer<'_> {
 
     /// When to look without being asked: at the next due time.
     fn deadline(&self) -> Option<Instant> {
-        let next_due = self.shared.memory().next_due;
-        if next_due == UnixMs(u64::MAX) {
+        let next_due = self.shared.memory().next_due();
+        if next_due == NEVER {
             return None;
         }
         Some(Instant::now() + next_due.since(self.shared.clock.now()).min(SLEEP_MAX))
@@ -103,7 +104,7 @@ impl Writer<'_> {
     pub(crate) fn round(&mut self, operations: Vec<Operation>) -> Result<(), Error> {
         let mut effects = Effects::default();
         let units: usize = operations.iter().map(Operation::units).sum();
-        let is_due = self.shared.memory().next_due <= self.shared.clock.now();
+        let is_due = self.shared.memory().next_due() <= self.shared.clock.now();
         let committed = if operations.is_empty() && !is_due && self.damaged.is_empty() {
             Ok(())
         } else {
@@ -177,7 +178,7 @@ impl Writer<'_> {
     fn apply(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
         let damaged = self.damaged.clone();
         let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(|error| spoiled(None, error))?;
-        let is_due = tx.shared.memory().next_due <= tx.now;
+        let is_due = tx.shared.memory().next_due() <= tx.now;
         let came_due = is_due.then(|| due::apply(&mut tx)).transpose().map_err(|error| spoiled(None, error))?;
         let failed = damage::apply(&mut tx, &damaged).map_err(|error| spoiled(None, error))?;
         let mut found = Vec::with_capacity(operations.len());

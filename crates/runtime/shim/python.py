@@ -130,7 +130,7 @@ def exit_code(error):
 
 
 def flush():
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stderr, sys.stdout):
         try:
             stream.flush()
         except Exception:  # The user's code may have closed or replaced it.
@@ -320,7 +320,7 @@ def call(function, parameters, content_type, body, context):
     """Gives the input to the function in the form that it takes."""
     extra = {parameters.wants_context: context} if context is not None else {}
     is_document = is_json(content_type, body)
-    if not body and is_document:
+    if not body and (is_document or not parameters.positional):
         if parameters.required and not parameters.takes_event:
             raise parameters.misfit(frozenset())
         return function(None, **extra) if parameters.takes_event else function(**extra)

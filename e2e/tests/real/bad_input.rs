@@ -61,15 +61,3 @@ fn every_placeholder_is_explained() {
         assert!(before.contains(&format!("| `{placeholder}` |")), "{placeholder} is not explained above the table");
     }
 }
-
-#[test]
-fn every_code_in_the_table_is_a_code_of_the_errors_page() {
-    let errors = fs::read_to_string(table::root().join("docs/errors.md")).expect("docs/errors.md");
-    for row in table::rows() {
-        let first = row.told.first().map(|line| line.text.as_str()).unwrap_or_default();
-        let Some((status, code)) = first.split_once(' ').filter(|(word, _)| word.parse::<u16>().is_ok()) else {
-            continue;
-        };
-        assert!(errors.contains(&format!("## {code}\n")), "{status} {code} has no section in docs/errors.md");
-    }
-}

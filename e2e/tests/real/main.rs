@@ -1,3 +1,5 @@
 //! The real ring: the binary as a user runs it, killed, restarted and misused.
 
 mod bad_input;
+mod main_path;
+mod survival;

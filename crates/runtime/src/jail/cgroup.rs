@@ -167,7 +167,7 @@ fn oom_kills(text: &str) -> u64 {
 }
 
 /// The first mount whose type and options are wanted. Blanks in its path stand as `\040` and do not occur here.
-fn mount<'a>(mounts: &'a str, wanted: impl Fn(&str, &str) -> bool) -> Option<&'a str> {
+fn mount(mounts: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<&str> {
     mounts.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let (path, kind, options) = (fields.next()?, fields.next()?, fields.next()?);

@@ -41,7 +41,7 @@ impl Limit {
             Self::Rlimit { bytes, before } => {
                 let limit = Rlimit { current: Some(*bytes), maximum: Some(*bytes) };
                 _ = child.map(|child| rustix::process::prlimit(Some(child), Resource::Data, limit));
-                _ = rustix::process::setrlimit(Resource::Data, before.clone());
+                _ = rustix::process::setrlimit(Resource::Data, *before);
             }
         }
     }

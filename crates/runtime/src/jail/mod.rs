@@ -57,6 +57,8 @@ pub fn jail_main() -> ExitCode {
 }
 
 fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
+    // What the server itself was started with (a log, a terminal, a socket) is not for functions.
+    close_fds::CloseFdsBuilder::new().cloexecfrom(3);
     // A session of its own: what a person types into the server's terminal is not for functions.
     rustix::process::setsid()?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -90,6 +92,7 @@ struct Main {
     pidfd: Option<OwnedFd>,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "dropping it closes our end once the child has its own")]
 fn spawn(task: &Task, private: OwnedFd) -> io::Result<Main> {
     let mut command = Command::new(&task.argv[0]);
     command.args(&task.argv[1..]).process_group(0);

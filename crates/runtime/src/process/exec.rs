@@ -122,7 +122,7 @@ impl Instance for Exec {
     }
 
     async fn died(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn stop(self: Box<Self>, _grace: Duration) {}

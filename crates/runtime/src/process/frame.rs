@@ -260,7 +260,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(take(&mut whole[..cut].to_vec()).expect("a beginning is not garbage").is_none(), "{cut}");
         }
-        let mut inbox = whole.clone();
+        let mut inbox = whole;
         inbox.extend(b"rest");
         let frame = take(&mut inbox).expect("it is valid").expect("it is whole");
         assert_eq!(inbox, b"rest");

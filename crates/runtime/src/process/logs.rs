@@ -43,7 +43,7 @@ impl Pipe {
                 Err(_) => break,
             }
         }
-        future::pending().await
+        future::pending::<()>().await;
     }
 
     /// Hands over what is in the pipe now.

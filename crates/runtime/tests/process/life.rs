@@ -31,7 +31,7 @@ async fn a_crash_names_the_signal_or_the_code() {
 #[tokio::test]
 async fn term_lets_finally_run() {
     let bench = Bench::new();
-    for body in ["time.sleep(1000)", "while True: pass", "asyncio.run(asyncio.sleep(1000))"] {
+    for body in ["time.sleep(1000)", "while True: time.time()", "asyncio.run(asyncio.sleep(1000))"] {
         let text = format!("import asyncio, time\ndef f():\n    try:\n        {body}\n    finally:\n        print('cleaned up')\n");
         let function = bench.python(&text, None);
         let stage = bench.stage(&function).await;

@@ -172,7 +172,9 @@ async fn a_large_streamed_input_goes_through_a_file_that_is_removed() {
     let reply = world.worker.call(Call { body, ..call("hello", "") }).await.expect("a reply");
     let got = match reply.body {
         Body::Bytes(bytes) => bytes.to_vec(),
-        Body::Stream(stream) => stream.map(|piece| piece.expect("no error").to_vec()).collect::<Vec<_>>().await.concat(),
+        Body::Stream(stream) => {
+            stream.map(|piece| piece.expect("no error").to_vec()).collect::<Vec<_>>().await.concat()
+        }
         Body::File(..) => panic!("not from here"),
     };
     assert_eq!(got, (0..5).flat_map(|n| vec![n; 40 << 10]).collect::<Vec<u8>>());

@@ -13,29 +13,29 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// One step of the manual clock, and of every wait here.
-pub const TICK: Duration = Duration::from_millis(5);
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// Longer than anything that a test waits for.
-pub const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// A worker that runs, and what it runs on.
-pub struct World {
-    pub queue: Arc<MemoryQueue>,
-    pub fake: Fake,
-    pub worker: Arc<Worker>,
-    pub ears: Arc<Ears>,
-    pub shutdown: CancellationToken,
+pub(crate) struct World {
+    pub(crate) queue: Arc<MemoryQueue>,
+    pub(crate) fake: Fake,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) ears: Arc<Ears>,
+    pub(crate) shutdown: CancellationToken,
     running: JoinHandle<Drained>,
     hands: JoinHandle<()>,
 }
 
 /// Hears what the worker tells.
 #[derive(Default)]
-pub struct Ears {
-    pub told: Mutex<Vec<String>>,
+pub(crate) struct Ears {
+    pub(crate) told: Mutex<Vec<String>>,
 }
 
 /// A function that allows this many attempts at once in as many instances, and fails for good after `attempts`.
-pub fn function(name: &str, concurrency: u32) -> Function {
+pub(crate) fn function(name: &str, concurrency: u32) -> Function {
     Function {
         name: name.parse().expect("a name"),
         door: Door::Exec { argv: vec![name.to_owned()] },
@@ -56,17 +56,17 @@ pub fn function(name: &str, concurrency: u32) -> Function {
 }
 
 /// The same function with other code.
-pub fn changed(mut function: Function, to: &str) -> Function {
+pub(crate) fn changed(mut function: Function, to: &str) -> Function {
     function.env = vec![("CODE".to_owned(), to.to_owned())];
     function
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { chance: Arc::new(|| 0.5), ..Settings::default() }
 }
 
 /// Lets time pass until the condition holds.
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
             sleep(TICK).await;
@@ -76,12 +76,12 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// Lets this time pass.
-pub async fn pass(time: Duration) {
+pub(crate) async fn pass(time: Duration) {
     sleep(time).await;
 }
 
 /// Turns the hands of a manual clock with tokio's.
-pub fn turn_hands(clock: Clock) -> JoinHandle<()> {
+pub(crate) fn turn_hands(clock: Clock) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut last = Instant::now();
         loop {
@@ -96,16 +96,21 @@ pub fn turn_hands(clock: Clock) -> JoinHandle<()> {
 // === impl World ===
 
 impl World {
-    pub async fn with(functions: Vec<Function>) -> Self {
+    pub(crate) async fn with(functions: Vec<Function>) -> Self {
         Self::new(functions, Fake::new(), settings()).await
     }
 
-    pub async fn new(functions: Vec<Function>, fake: Fake, settings: Settings) -> Self {
+    pub(crate) async fn new(functions: Vec<Function>, fake: Fake, settings: Settings) -> Self {
         let runtime = Arc::new(fake.clone());
         Self::over(functions, fake, runtime, settings).await
     }
 
-    pub async fn over(functions: Vec<Function>, fake: Fake, runtime: Arc<dyn Runtime>, settings: Settings) -> Self {
+    pub(crate) async fn over(
+        functions: Vec<Function>,
+        fake: Fake,
+        runtime: Arc<dyn Runtime>,
+        settings: Settings,
+    ) -> Self {
         let clock = Clock::manual(UnixMs(1_700_000_000_000));
         let queue = Arc::new(MemoryQueue::new(clock.clone()));
         let ears = Arc::new(Ears::default());
@@ -124,7 +129,7 @@ impl World {
         Self { queue, fake, worker, ears, shutdown, running, hands }
     }
 
-    pub async fn submit(&self, function: &str, input: impl Into<Bytes>) -> JobId {
+    pub(crate) async fn submit(&self, function: &str, input: impl Into<Bytes>) -> JobId {
         let job = NewJob {
             function: function.parse().expect("a name"),
             input: input.into().into(),
@@ -139,12 +144,12 @@ impl World {
         self.queue.submit(job).await.expect("accepted").id
     }
 
-    pub async fn job(&self, id: JobId) -> Job {
+    pub(crate) async fn job(&self, id: JobId) -> Job {
         self.queue.get(id).await.expect("the job is there")
     }
 
     /// The record once the job is in this state.
-    pub async fn reaches(&self, id: JobId, state: State) -> Job {
+    pub(crate) async fn reaches(&self, id: JobId, state: State) -> Job {
         let wait = async {
             loop {
                 let job = self.job(id).await;
@@ -161,7 +166,7 @@ impl World {
     }
 
     /// The record once nothing more happens by itself.
-    pub async fn ends(&self, id: JobId) -> Job {
+    pub(crate) async fn ends(&self, id: JobId) -> Job {
         let wait = async {
             loop {
                 let job = self.job(id).await;
@@ -177,17 +182,17 @@ impl World {
         }
     }
 
-    pub async fn log(&self, id: JobId) -> String {
+    pub(crate) async fn log(&self, id: JobId) -> String {
         let bytes = self.queue.read_log(id, 0, 10 << 20).await.expect("the job is there");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    pub async fn call(&self, function: &str, input: &'static str) -> Result<Reply, CallError> {
+    pub(crate) async fn call(&self, function: &str, input: &'static str) -> Result<Reply, CallError> {
         self.worker.call(call(function, input)).await
     }
 
     /// Stops the worker, and checks that nothing is left of it.
-    pub async fn stop(self) -> Drained {
+    pub(crate) async fn stop(self) -> Drained {
         self.shutdown.cancel();
         let drained = timeout(LONG, self.running).await.expect("the worker ends").expect("it does not panic");
         self.hands.abort();
@@ -199,7 +204,7 @@ impl World {
     }
 }
 
-pub fn call(function: &str, input: &'static str) -> Call {
+pub(crate) fn call(function: &str, input: &'static str) -> Call {
     Call {
         function: function.parse().expect("a name"),
         content_type: Some("text/plain".to_owned()),
@@ -209,7 +214,7 @@ pub fn call(function: &str, input: &'static str) -> Call {
 }
 
 /// The bytes of a reply that came whole.
-pub fn whole(reply: &Reply) -> &[u8] {
+pub(crate) fn whole(reply: &Reply) -> &[u8] {
     match &reply.body {
         Body::Bytes(bytes) => bytes,
         body => panic!("not whole: {body:?}"),
@@ -224,7 +229,7 @@ impl Ears {
     }
 
     /// How many lines begin so.
-    pub fn count(&self, begin: &str) -> usize {
+    pub(crate) fn count(&self, begin: &str) -> usize {
         self.told.lock().expect("no panic").iter().filter(|line| line.starts_with(begin)).count()
     }
 }

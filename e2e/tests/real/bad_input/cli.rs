@@ -1,4 +1,4 @@
-//! Command lines that cannot be followed. Each is tried beside a server that goes on.
+//! Command lines that cannot be followed. Where a server is asked, it goes on.
 
 use kvern_e2e::Server;
 use kvern_e2e::files::write;

@@ -25,7 +25,7 @@ struct Dev {
 
 impl Dev {
     fn start(files: &[(&str, &str)], arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::Builder::new().prefix("kvern-e2e-").tempdir().expect("a folder");
         for (name, text) in files {
             write(&folder.path().join("app"), name, text);
         }

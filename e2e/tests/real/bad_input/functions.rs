@@ -37,14 +37,17 @@ static SERVER: Shared = Shared::new(&["python3"], || {
 
 /// What a job of this function comes to, and what the list of functions says then.
 fn broken(server: &Server, function: &str) -> Vec<Line> {
-    let mut said = nothing_is_lost(&server.http, || ending(&server.http.finished(&server.http.submit(function, "{}"))));
+    let job = nothing_is_lost(&server.http, || server.http.finished(&server.http.submit(function, "{}")));
+    assert_eq!(job["attempt"], 1, "as often as its `retry` says: {job}");
+    let mut said = ending(&job);
     let described = server.http.get(&format!("/v1/functions/{function}")).json();
     let error = word(&described, "error").to_owned();
     assert!(said.iter().any(|line| line.text == error), "it says {error:?}, the job says {said:?}");
     let (code, list, _) = server.cli(&["functions", "list"]);
     assert_eq!(code, 0);
     let row = list.lines().find(|row| row.starts_with(function)).unwrap_or_default();
-    said.push(labelled("functions list", row.split_whitespace().last().unwrap_or_default()));
+    assert!(row.contains(error.lines().next().unwrap_or_default()), "{row}");
+    said.push(labelled("functions list", &row[row.find("broken: ").unwrap_or(row.len())..]));
     said
 }
 

@@ -45,7 +45,8 @@ impl Shared {
 
 /// Whether a program is there. If not, CI fails; elsewhere the case is skipped, and says so past the test's capture.
 pub(crate) fn has(program: &str) -> bool {
-    let is_there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     if !is_there {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{program} is not installed, and CI=true");
         let _ = writeln!(

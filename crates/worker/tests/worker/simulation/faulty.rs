@@ -1,0 +1,144 @@
+//! The queue in memory behind a slow disk that sometimes fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kvern_core::{FunctionName, Job, JobId, State};
+use kvern_queue::{
+    Ask, Cursor, Durability, Error, Filter, Lease, LeaseState, LeaseToken, Leased, MemoryQueue, NewJob, Page, Queue,
+    Retention, Settlement, Stage, Stats, Stored, Submitted, Swept, Watch, Watcher, WorkerInfo,
+};
+use tokio::time::sleep;
+
+use super::dice::Dice;
+use super::judge::Judge;
+
+/// Delays what the worker asks, and loses some of it.
+pub(crate) struct FaultyQueue {
+    pub(crate) inner: Arc<MemoryQueue>,
+    pub(crate) dice: Dice,
+    pub(crate) judge: Judge,
+    /// In a hundred.
+    pub(crate) faults: u32,
+    pub(crate) slowness: Duration,
+}
+
+impl FaultyQueue {
+    async fn delay(&self) {
+        if !self.slowness.is_zero() {
+            sleep(self.dice.up_to(self.slowness)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for FaultyQueue {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    async fn stage(&self) -> Result<Box<dyn Stage>, Error> {
+        self.inner.stage().await
+    }
+
+    async fn submit(&self, job: NewJob) -> Result<Submitted, Error> {
+        self.inner.submit(job).await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Vec<Leased>, Error> {
+        if self.dice.percent(self.faults) {
+            return Err(Error::Broken("a lost connection".to_owned()));
+        }
+        // Before the lease: rule 11 allows a drop at any time.
+        self.delay().await;
+        self.inner.lease(ask).await
+    }
+
+    async fn renew(&self, leases: &[LeaseToken]) -> Result<Vec<LeaseState>, Error> {
+        if self.dice.percent(self.faults) {
+            return Err(Error::Broken("a lost connection".to_owned()));
+        }
+        self.delay().await;
+        self.inner.renew(leases).await
+    }
+
+    async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<State, Error> {
+        self.delay().await;
+        let job = lease.token().job;
+        let fault = self.dice.percent(self.faults);
+        if fault && self.dice.percent(50) {
+            self.judge.excuse(job);
+            return Err(Error::Unknown("a failed write".to_owned()));
+        }
+        let state = self.inner.settle(lease, settlement).await;
+        self.delay().await;
+        if fault { Err(Error::Unknown("a lost answer".to_owned())) } else { state }
+    }
+
+    async fn cancel(&self, id: JobId) -> Result<Job, Error> {
+        self.inner.cancel(id).await
+    }
+
+    async fn retry(&self, id: JobId) -> Result<Job, Error> {
+        self.inner.retry(id).await
+    }
+
+    async fn pause(&self, function: &FunctionName, paused: bool) -> Result<(), Error> {
+        self.inner.pause(function, paused).await
+    }
+
+    async fn get(&self, id: JobId) -> Result<Job, Error> {
+        self.inner.get(id).await
+    }
+
+    async fn input(&self, id: JobId) -> Result<Stored, Error> {
+        self.inner.input(id).await
+    }
+
+    async fn result(&self, id: JobId) -> Result<Option<Stored>, Error> {
+        self.inner.result(id).await
+    }
+
+    async fn list(&self, filter: &Filter, cursor: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
+        self.inner.list(filter, cursor, limit).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    fn watch(&self, what: Watch) -> Watcher {
+        self.inner.watch(what)
+    }
+
+    async fn append_log(&self, lease: LeaseToken, bytes: Bytes) -> Result<(), Error> {
+        self.delay().await;
+        self.inner.append_log(lease, bytes).await
+    }
+
+    async fn read_log(&self, id: JobId, offset: u64, limit: usize) -> Result<Bytes, Error> {
+        self.inner.read_log(id, offset, limit).await
+    }
+
+    async fn announce(&self, worker: WorkerInfo) -> Result<(), Error> {
+        self.inner.announce(worker).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerInfo>, Error> {
+        self.inner.workers().await
+    }
+
+    async fn sweep(&self, retention: &Retention, limit: usize) -> Result<Swept, Error> {
+        self.inner.sweep(retention, limit).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+
+    fn health(&self) -> Result<(), Error> {
+        self.inner.health()
+    }
+}

@@ -1,0 +1,311 @@
+//! Runtimes around the fake one: a judge that watches what the worker does with it, and three that misbehave.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kvern_core::{Failure, FailureCode, Function, FunctionName, JobId, Outcome, State};
+use kvern_queue::{MemoryQueue, Queue};
+use kvern_runtime::{
+    Context, Fake, FunctionVersion, Input, Instance, Log, Output, PrepareError, Progress, Runtime, StartError, Version,
+};
+use tokio::time::sleep;
+
+use super::dice::Dice;
+
+/// Runs the fake and writes down every broken promise.
+#[derive(Clone)]
+pub(crate) struct Judge {
+    fake: Fake,
+    queue: Arc<MemoryQueue>,
+    dice: Dice,
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Default)]
+struct Book {
+    running_jobs: HashSet<JobId>,
+    running: HashMap<FunctionName, u32>,
+    alive: HashMap<(FunctionName, Version), u32>,
+    /// Jobs whose lease was lost: a second attempt may run beside the first until the worker hears of it.
+    excused: HashSet<JobId>,
+    broken: Vec<String>,
+}
+
+struct Watched {
+    judge: Judge,
+    inner: Option<Box<dyn Instance>>,
+    version: FunctionVersion,
+}
+
+/// Counts a start or an instance while it is there.
+struct Alive(Judge, (FunctionName, Version));
+
+/// Counts an attempt while it runs.
+struct Running<'a>(&'a Judge, FunctionName, Option<JobId>);
+
+// === impl Judge ===
+
+impl Judge {
+    pub(crate) fn new(fake: Fake, queue: Arc<MemoryQueue>, dice: Dice) -> Self {
+        Self { fake, queue, dice, book: Arc::default() }
+    }
+
+    /// The lease of this job is lost, and not through the worker's fault.
+    pub(crate) fn excuse(&self, job: JobId) {
+        self.book().excused.insert(job);
+    }
+
+    pub(crate) fn is_excused(&self, job: JobId) -> bool {
+        self.book().excused.contains(&job)
+    }
+
+    /// The promises that were broken.
+    pub(crate) fn broken(&self) -> Vec<String> {
+        let book = self.book();
+        let mut broken = book.broken.clone();
+        if book.running.values().any(|count| *count > 0) {
+            broken.push(format!("attempts are left: {:?}", book.running));
+        }
+        if book.alive.values().any(|count| *count > 0) {
+            broken.push(format!("instances are left: {:?}", book.alive));
+        }
+        broken
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("no panic under the lock")
+    }
+
+    fn begin(&self, version: &FunctionVersion, job: Option<JobId>) -> Running<'_> {
+        let function = &version.function;
+        let mut book = self.book();
+        let running = book.running.entry(function.name.clone()).or_default();
+        *running += 1;
+        let running = *running;
+        if running > function.concurrency {
+            book.broken.push(format!("{running} attempts of {} at once", function.name));
+        }
+        if let Some(job) = job
+            && !book.running_jobs.insert(job)
+            && !book.excused.contains(&job)
+        {
+            book.broken.push(format!("two attempts of {job} at once"));
+        }
+        Running(self, function.name.clone(), job)
+    }
+
+    async fn check_record(&self, context: &Context) {
+        let Some(id) = context.job else { return };
+        let Ok(job) = self.queue.get(id).await else { return };
+        let fits = job.state == State::Running && job.tally.attempts + 1 == context.attempt;
+        if !fits && !self.is_excused(id) {
+            let line =
+                format!("attempt {} of {id} begins while it is {} with {:?}", context.attempt, job.state, job.tally);
+            self.book().broken.push(line);
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for Judge {
+    async fn prepare(&self, function: &Function, progress: &dyn Progress) -> Result<FunctionVersion, PrepareError> {
+        sleep(self.dice.up_to(Duration::from_millis(50))).await;
+        self.fake.prepare(function, progress).await
+    }
+
+    async fn start(&self, version: &FunctionVersion) -> Result<Box<dyn Instance>, StartError> {
+        let key = (version.function.name.clone(), version.version.clone());
+        {
+            let mut book = self.book();
+            let alive = book.alive.entry(key.clone()).or_default();
+            *alive += 1;
+            let (alive, max) = (*alive, version.function.scale.max);
+            if alive > max && self.fake.is_warm(version) {
+                book.broken.push(format!("{alive} instances of {key:?}, where {max} are allowed"));
+            }
+        }
+        let alive = Alive(self.clone(), key);
+        let inner = self.fake.start(version).await?;
+        std::mem::forget(alive);
+        Ok(Box::new(Watched { judge: self.clone(), inner: Some(inner), version: version.clone() }))
+    }
+
+    fn is_warm(&self, version: &FunctionVersion) -> bool {
+        self.fake.is_warm(version)
+    }
+}
+
+// === impl Watched ===
+
+impl Watched {
+    fn inner(&mut self) -> &mut dyn Instance {
+        &mut **self.inner.as_mut().expect("it is not stopped yet")
+    }
+}
+
+#[async_trait]
+impl Instance for Watched {
+    async fn run(&mut self, context: &Context, input: Input, output: &mut dyn Output, log: &Arc<dyn Log>) -> Outcome {
+        let judge = self.judge.clone();
+        let _running = judge.begin(&self.version, context.job);
+        judge.check_record(context).await;
+        self.inner().run(context, input, output, log).await
+    }
+
+    fn is_usable(&mut self) -> bool {
+        self.inner().is_usable()
+    }
+
+    async fn died(&mut self) {
+        self.inner().died().await;
+    }
+
+    async fn stop(mut self: Box<Self>, grace: Duration) {
+        sleep(self.judge.dice.up_to(grace)).await;
+        if let Some(inner) = self.inner.take() {
+            inner.stop(grace).await;
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        drop(Alive(self.judge.clone(), (self.version.function.name.clone(), self.version.version.clone())));
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(alive) = self.0.book().alive.get_mut(&self.1) {
+            *alive -= 1;
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut book = self.0.book();
+        if let Some(job) = self.2 {
+            book.running_jobs.remove(&job);
+        }
+        if let Some(running) = book.running.get_mut(&self.1) {
+            *running -= 1;
+        }
+    }
+}
+
+// === misbehaving runtimes ===
+
+/// Never ends an attempt at its timeout.
+pub(crate) struct Deaf(pub(crate) Fake);
+
+struct DeafInstance(Box<dyn Instance>);
+
+/// Panics in the first attempts.
+pub(crate) struct Panicking {
+    fake: Fake,
+    left: Arc<AtomicU32>,
+}
+
+struct PanickingInstance(Box<dyn Instance>, Arc<AtomicU32>);
+
+/// Writes its output in pieces, with a pause after each.
+pub(crate) struct Piecewise {
+    pub(crate) fake: Fake,
+    pub(crate) pieces: usize,
+    pub(crate) pause: Duration,
+    pub(crate) fails: bool,
+}
+
+struct PiecewiseInstance(Box<dyn Instance>, usize, Duration, bool);
+
+impl Panicking {
+    pub(crate) fn new(fake: Fake, times: u32) -> Self {
+        Self { fake, left: Arc::new(AtomicU32::new(times)) }
+    }
+}
+
+macro_rules! runtime_around {
+    ($name:ty, $self:ident, $fake:expr, $inner:ident => $instance:expr) => {
+        #[async_trait]
+        impl Runtime for $name {
+            async fn prepare(&$self, function: &Function, progress: &dyn Progress) -> Result<FunctionVersion, PrepareError> {
+                $fake.prepare(function, progress).await
+            }
+
+            async fn start(&$self, version: &FunctionVersion) -> Result<Box<dyn Instance>, StartError> {
+                let $inner = $fake.start(version).await?;
+                Ok(Box::new($instance))
+            }
+
+            fn is_warm(&$self, version: &FunctionVersion) -> bool {
+                $fake.is_warm(version)
+            }
+        }
+    };
+}
+
+runtime_around!(Deaf, self, self.0, inner => DeafInstance(inner));
+runtime_around!(Panicking, self, self.fake, inner => PanickingInstance(inner, Arc::clone(&self.left)));
+runtime_around!(Piecewise, self, self.fake, inner => PiecewiseInstance(inner, self.pieces, self.pause, self.fails));
+
+macro_rules! instance_around {
+    ($name:ty, $self:ident, $context:ident, $input:ident, $output:ident, $log:ident => $run:block) => {
+        #[async_trait]
+        impl Instance for $name {
+            async fn run(
+                &mut $self,
+                $context: &Context,
+                $input: Input,
+                $output: &mut dyn Output,
+                $log: &Arc<dyn Log>,
+            ) -> Outcome $run
+
+            fn is_usable(&mut self) -> bool {
+                self.0.is_usable()
+            }
+
+            async fn died(&mut self) {
+                self.0.died().await;
+            }
+
+            async fn stop(self: Box<Self>, grace: Duration) {
+                self.0.stop(grace).await;
+            }
+
+            fn pid(&self) -> Option<u32> {
+                None
+            }
+        }
+    };
+}
+
+instance_around!(DeafInstance, self, context, input, output, log => {
+    let context = Context { timeout: Duration::from_secs(100_000), ..context.clone() };
+    self.0.run(&context, input, output, log).await
+});
+
+instance_around!(PanickingInstance, self, context, input, output, log => {
+    let left = self.1.load(Ordering::Relaxed);
+    self.1.store(left.saturating_sub(1), Ordering::Relaxed);
+    assert_eq!(left, 0, "on purpose");
+    self.0.run(context, input, output, log).await
+});
+
+instance_around!(PiecewiseInstance, self, _context, _input, output, _log => {
+    for piece in 0..self.1 {
+        if let Err(refused) = output.write(Bytes::from(format!("piece {piece};"))).await {
+            return refused.outcome();
+        }
+        sleep(self.2).await;
+    }
+    if self.3 { Outcome::Failed(Failure::new(FailureCode::Exception, "no more")) } else { Outcome::Succeeded }
+});

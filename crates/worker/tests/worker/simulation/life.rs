@@ -1,0 +1,279 @@
+//! One random life of a worker.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kvern_core::{FailureCode, Function, JobId, RetryPolicy, State, UnixMs};
+use kvern_queue::{Clock, Filter, MemoryQueue, NewJob, Queue};
+use kvern_runtime::fake::Act;
+use kvern_runtime::{Fake, Invoke};
+use kvern_worker::{Drained, Parts, Settings, Silent, Worker};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::dice::Dice;
+use super::faulty::FaultyQueue;
+use super::judge::Judge;
+use crate::support::{LONG, call, changed, function, turn_hands};
+
+const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
+/// Nothing in here takes longer to end by itself.
+const ENDS_WITHIN: Duration = Duration::from_secs(900);
+
+pub(crate) struct Life {
+    dice: Dice,
+    clock: Clock,
+    queue: Arc<MemoryQueue>,
+    fake: Fake,
+    judge: Judge,
+    functions: Mutex<Vec<Function>>,
+    jobs: Mutex<Vec<JobId>>,
+    /// One reload at a time: a stale list would bring an old version back whose instances are still stopping.
+    reloading: tokio::sync::Mutex<()>,
+    /// Whether everything may be waited for at the end.
+    is_patient: bool,
+}
+
+impl Life {
+    pub(crate) fn new(seed: u64) -> Self {
+        let dice = Dice::new(seed);
+        let clock = Clock::manual(UnixMs(1_700_000_000_000));
+        let queue = Arc::new(MemoryQueue::new(clock.clone()));
+        let fake = Fake::new();
+        let judge = Judge::new(fake.clone(), Arc::clone(&queue), dice.clone());
+        let functions: Vec<Function> = NAMES[..dice.between(1, 4) as usize].iter().map(|n| draw(n, &dice)).collect();
+        for function in &functions {
+            let dice = dice.clone();
+            fake.set_warm(function.name.as_str(), dice.percent(75));
+            fake.on(function.name.as_str(), move |_, _| act(&dice));
+        }
+        let is_patient = dice.percent(60);
+        let (functions, jobs) = (Mutex::new(functions), Mutex::default());
+        Self { dice, clock, queue, fake, judge, functions, jobs, reloading: tokio::sync::Mutex::default(), is_patient }
+    }
+
+    /// Lives it, and gives the promises that were broken.
+    pub(crate) async fn live(self: &Arc<Self>) -> Vec<String> {
+        let dice = &self.dice;
+        let hands = turn_hands(self.clock.clone());
+        let faulty = dice.percent(40);
+        let queue = FaultyQueue {
+            inner: Arc::clone(&self.queue),
+            dice: dice.clone(),
+            judge: self.judge.clone(),
+            faults: if faulty { 5 } else { 0 },
+            slowness: Duration::from_millis(u64::from(dice.between(0, 3)) * 50),
+        };
+        let chance = dice.clone();
+        let settings = Settings {
+            slots: if dice.percent(50) { dice.between(1, 5) as usize } else { 256 },
+            calls_waiting_max: 3,
+            drain_time: Duration::from_secs(u64::from(dice.between(1, 20))),
+            chance: Arc::new(move || chance.fraction()),
+            ..Settings::default()
+        };
+        let ears = Arc::new(Silent);
+        let worker = Arc::new(Worker::new(Parts {
+            queue: Arc::new(queue),
+            runtime: Arc::new(self.judge.clone()),
+            clock: self.clock.clone(),
+            name: "simulated".to_owned(),
+            settings,
+            observer: Arc::clone(&ears) as _,
+        }));
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(Arc::clone(&worker).run(shutdown.clone()));
+        let loaded = worker.set_functions(self.current()).await;
+        assert!(loaded.iter().all(|loaded| loaded.result.is_ok()));
+
+        let mut broken = Vec::new();
+        let mut others = JoinSet::new();
+        for _ in 0..dice.between(5, 40) {
+            sleep(dice.up_to(Duration::from_secs(1))).await;
+            self.event(&worker, &mut others).await;
+        }
+        if self.is_patient {
+            broken.extend(self.wait_for_all(&worker).await);
+        }
+        shutdown.cancel();
+        let drained = timeout(LONG, running).await;
+        let answers = async { while others.join_next().await.is_some() {} };
+        if timeout(LONG, answers).await.is_err() {
+            broken.push("calls or reloads never ended".to_owned());
+        }
+        hands.abort();
+        broken.extend(judge_drain(drained.map(|drained| drained.expect("no panic")).ok()));
+        broken.extend(self.judge_jobs().await);
+        broken.extend(self.judge.broken());
+        drop(worker);
+        if Arc::strong_count(&ears) > 1 {
+            broken.push("somebody still holds the worker".to_owned());
+        }
+        broken
+    }
+
+    /// Something happens.
+    async fn event(self: &Arc<Self>, worker: &Arc<Worker>, others: &mut JoinSet<()>) {
+        let dice = &self.dice;
+        let functions = self.current();
+        let Some(function) = dice.pick(&functions) else { return };
+        let name = function.name.as_str();
+        match dice.between(0, 100) {
+            0..40 => self.submit(function, dice.between(1, 10)).await,
+            40..50 => self.cancel_or_retry().await,
+            50..60 => self.fake.kill_instances(name),
+            60..65 => self.fake.refuse_starts(name, dice.between(1, 4), "no start today"),
+            65..70 => self.fake.starts_take(name, dice.up_to(Duration::from_secs(3))),
+            70..75 => self.reboot().await,
+            75..90 => {
+                let (worker, call) = (Arc::clone(worker), call(name, "call"));
+                let patience = dice.up_to(Duration::from_secs(20));
+                others.spawn(async move {
+                    // The caller goes away after its own time, or has its answer.
+                    let _ = timeout(patience, worker.call(call)).await;
+                });
+            }
+            _ => {
+                let (life, worker) = (Arc::clone(self), Arc::clone(worker));
+                others.spawn(async move { life.reload(&worker).await });
+            }
+        }
+    }
+
+    async fn submit(&self, function: &Function, count: u32) {
+        for _ in 0..count {
+            let now = self.clock.now();
+            let late = self.dice.percent(10).then(|| now.after(self.dice.up_to(Duration::from_secs(5))));
+            let job = NewJob {
+                function: function.name.clone(),
+                input: bytes::Bytes::from_static(b"input").into(),
+                content_type: None,
+                idempotency: None,
+                not_before: late,
+                expires_at: self.dice.percent(5).then(|| now.after(Duration::from_secs(8))),
+                priority: u8::try_from(self.dice.between(0, 10)).unwrap_or(0),
+                tags: Vec::new(),
+                max_queued: 100_000,
+            };
+            let id = self.queue.submit(job).await.expect("accepted").id;
+            self.jobs.lock().expect("no panic").push(id);
+        }
+    }
+
+    async fn cancel_or_retry(&self) {
+        let jobs = self.jobs.lock().expect("no panic").clone();
+        let Some(id) = self.dice.pick(&jobs) else { return };
+        // Each refuses jobs in the wrong state.
+        let _ = if self.dice.percent(70) { self.queue.cancel(*id).await } else { self.queue.retry(*id).await };
+    }
+
+    /// The queue dies and comes back: all leases are lost.
+    async fn reboot(&self) {
+        let filter = Filter { states: vec![State::Running], ..Filter::default() };
+        let page = self.queue.list(&filter, None, 500).await.expect("open");
+        page.jobs.iter().for_each(|job| self.judge.excuse(job.id));
+        self.queue.reboot();
+    }
+
+    /// A new version, one that fails to load, or none of one function for a while.
+    async fn reload(&self, worker: &Worker) {
+        let _one_at_a_time = self.reloading.lock().await;
+        let mut functions = self.current();
+        let at = self.dice.between(0, u32::try_from(functions.len()).unwrap_or(1)) as usize;
+        let name = functions[at].name.clone();
+        match self.dice.between(0, 10) {
+            0..2 => {
+                functions.remove(at);
+                worker.set_functions(functions).await;
+                sleep(self.dice.up_to(Duration::from_secs(3))).await;
+                // Not the same version: its old instances may still be stopping beside its new ones.
+                functions = self.next_version(at);
+            }
+            2..4 => {
+                self.fake.refuse_prepare(name.as_str(), Some("cannot be prepared"));
+                worker.set_functions(self.next_version(at)).await;
+                self.fake.refuse_prepare(name.as_str(), None);
+            }
+            _ => functions = self.next_version(at),
+        }
+        worker.set_functions(functions).await;
+    }
+
+    fn next_version(&self, at: usize) -> Vec<Function> {
+        let mut functions = self.functions.lock().expect("no panic");
+        let version = self.dice.between(0, u32::MAX).to_string();
+        functions[at] = changed(functions[at].clone(), &version);
+        functions.clone()
+    }
+
+    fn current(&self) -> Vec<Function> {
+        self.functions.lock().expect("no panic").clone()
+    }
+
+    /// No more faults: everything must end.
+    async fn wait_for_all(&self, worker: &Worker) -> Option<String> {
+        for name in NAMES {
+            self.fake.refuse_starts(name, 0, "");
+        }
+        let _last = self.reloading.lock().await;
+        worker.set_functions(self.current()).await;
+        let all_end = async {
+            while self.queue.stats().functions.iter().any(|(_, counts)| counts.waiting() + counts.running > 0) {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let ended = timeout(ENDS_WITHIN, all_end).await;
+        ended.is_err().then(|| format!("jobs never ended: {:?}", self.queue.stats()))
+    }
+
+    async fn judge_jobs(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        let jobs = self.jobs.lock().expect("no panic").clone();
+        for id in jobs {
+            let Ok(job) = self.queue.get(id).await else {
+                broken.push(format!("{id} is lost"));
+                continue;
+            };
+            if job.state == State::Running && !self.judge.is_excused(id) {
+                broken.push(format!("{id} still runs"));
+            }
+            let successes = job.attempts.iter().filter(|attempt| attempt.outcome == "succeeded").count();
+            if successes > usize::from(job.state == State::Succeeded) {
+                broken.push(format!("{id} is {} after {successes} successes", job.state));
+            }
+        }
+        broken
+    }
+}
+
+fn judge_drain(drained: Option<Drained>) -> Option<String> {
+    match drained {
+        None => Some("run never returned".to_owned()),
+        Some(drained) if !drained.is_clean() => Some(format!("{drained:?}")),
+        Some(_) => None,
+    }
+}
+
+fn draw(name: &str, dice: &Dice) -> Function {
+    let mut function = function(name, dice.between(1, 5));
+    function.scale.max = dice.between(1, function.concurrency + 1);
+    function.scale.min = if dice.percent(30) { dice.between(0, function.scale.max + 1) } else { 0 };
+    function.scale.idle = dice.up_to(Duration::from_secs(20));
+    function.timeout = Duration::from_secs(u64::from(dice.between(1, 5)));
+    let backoff = dice.up_to(Duration::from_secs(2));
+    function.retry = RetryPolicy { attempts: dice.between(1, 4), backoff, ..RetryPolicy::default() };
+    function
+}
+
+fn act(dice: &Dice) -> Act {
+    let act = match dice.between(0, 100) {
+        0..70 => Act::echo(),
+        70..80 => Act::fail(FailureCode::Exception, "no"),
+        80..84 => Act::fail(FailureCode::Permanent, "never"),
+        84..95 => Act::crash("killed by signal 11 (SIGSEGV)"),
+        _ => Act::hang(),
+    };
+    let act = if dice.percent(30) { act.printing("some words\n") } else { act };
+    if dice.percent(50) { act } else { act.after(dice.up_to(Duration::from_secs(4))) }
+}

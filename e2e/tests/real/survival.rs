@@ -1,0 +1,8 @@
+//! What must survive: a killed server, a killed function, a stop, a full disk. And what must not: processes.
+
+mod cancel;
+mod crashes;
+mod disk_full;
+mod drain;
+mod kill_nine;
+mod leftovers;

@@ -1,0 +1,52 @@
+//! Cancel reaches a job wherever it is, and a running one within a second.
+
+use std::time::{Duration, Instant};
+
+use kvern_e2e::{Server, until};
+
+const MANIFEST: &str = "\
+[functions.long]
+exec = [\"sh\", \"-c\", \"echo $$ > pid; exec sleep 1000\"]
+concurrency = 1
+";
+
+fn state(server: &Server, id: &str) -> String {
+    server.http.get(&format!("/v1/jobs/{id}")).json()["state"].as_str().expect("a state").to_owned()
+}
+
+#[test]
+fn a_queued_and_a_running_job_are_cancelled_within_a_second() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    let mut took = Vec::new();
+    // The other tests run beside this one: the best of three counts.
+    for _ in 0..3 {
+        let running = server.http.submit("long", "");
+        until("the first to run", || (state(&server, &running) == "running" && server.home.join("pid").exists()).then_some(()));
+        let queued = server.http.submit("long", "");
+        let cancel = |id: &str| server.http.post(&format!("/v1/jobs/{id}/cancel"), "");
+        assert_eq!(cancel(&queued).json()["state"], "cancelled", "nothing runs it, so it is cancelled at once");
+        let began = Instant::now();
+        assert_eq!(cancel(&running).status, 200);
+        let job = server.http.finished(&running);
+        took.push(began.elapsed());
+        assert_eq!((&job["state"], &job["cancel_requested"]), (&"cancelled".into(), &true.into()), "{job}");
+        assert_eq!(job["attempts"][0]["outcome"], "cancelled");
+        let pid = std::fs::read_to_string(server.home.join("pid")).expect("a process id");
+        assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "its process goes first");
+        std::fs::remove_file(server.home.join("pid")).expect("removed");
+        assert_eq!(state(&server, &queued), "cancelled", "it never ran");
+        assert_eq!(cancel(&queued).status, 409);
+        assert_eq!(server.http.get(&format!("/v1/jobs/{running}/result")).json()["code"], "job_cancelled");
+    }
+    assert!(took.iter().min().expect("three") <= &Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_cancelled_job_can_have_another_life() {
+    let server = Server::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")]);
+    let id = server.http.post("/v1/functions/cat/jobs?delay=1h", "x").json()["id"].as_str().expect("an id").to_owned();
+    assert_eq!(server.http.post(&format!("/v1/jobs/{id}/cancel"), "").json()["state"], "cancelled");
+    assert_eq!(server.http.post(&format!("/v1/jobs/{id}/retry"), "").status, 200);
+    assert_eq!(server.http.finished(&id)["state"], "succeeded");
+    assert_eq!(server.http.get(&format!("/v1/jobs/{id}/result")).text(), "x");
+}

@@ -1,0 +1,68 @@
+//! TERM: what is short finishes, what is long is released and runs again, and the server ends well.
+
+use std::time::{Duration, Instant};
+
+use kvern_e2e::{Server, until};
+use rustix::process::Signal;
+
+/// Each job waits for a file with the name that came in.
+const MANIFEST: &str = "\
+[functions.wait]
+exec = [\"sh\", \"-c\", \"read -r name; touch began-$name; until test -e $name; do sleep 0.02; done; echo done\"]
+concurrency = 4
+";
+const DRAIN: Duration = Duration::from_secs(4);
+/// On a machine that is busy with other tests.
+const SLACK: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_stop_lets_short_jobs_finish_and_releases_long_ones() {
+    let mut server = Server::start_with(&[("kvern.toml", MANIFEST)], &["--drain", "4s"]);
+    let submit = |name: &str| {
+        let accepted = server.http.ask("POST", "/v1/functions/wait/jobs", &[], format!("{name}\n").as_bytes());
+        let id = accepted.json()["id"].as_str().expect("an id").to_owned();
+        until("the job to begin", || server.home.join(format!("began-{name}")).exists().then_some(()));
+        id
+    };
+    let (short, long) = (submit("short"), submit("long"));
+    let waiting = {
+        let (http, id) = (server.http.clone(), short.clone());
+        std::thread::spawn(move || http.try_ask("GET", &format!("/v1/jobs/{id}?wait=30s"), &[], b""))
+    };
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    until("new work to be refused", || match server.http.try_ask("POST", "/v1/functions/wait/jobs", &[], b"late\n") {
+        Ok(answer) if answer.status == 202 => None,
+        Ok(answer) => (answer.status == 503).then_some(()),
+        Err(_) => Some(()),
+    });
+    std::fs::write(server.home.join("short"), "").expect("a file");
+    let status = server.wait();
+    assert!(status.success(), "{status}");
+    assert!(began.elapsed() < DRAIN + SLACK, "{:?}", began.elapsed());
+    let told = waiting.join().expect("no panic").expect("a waiting client is answered before the server ends");
+    assert_eq!(told.status, 200);
+    assert!(!server.home.join("began-late").exists(), "nothing new begins in a drain");
+
+    std::fs::remove_file(server.home.join("began-long")).expect("it had begun");
+    server.restart();
+    let finished = server.http.finished(&short);
+    assert_eq!((&finished["state"], &finished["attempt"]), (&"succeeded".into(), &1.into()), "{finished}");
+    until("the long one to begin again", || server.home.join("began-long").exists().then_some(()));
+    std::fs::write(server.home.join("long"), "").expect("a file");
+    let again = server.http.finished(&long);
+    assert_eq!((&again["state"], &again["failures"], &again["strikes"]), (&"succeeded".into(), &0.into(), &0.into()), "{again}");
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let mut server = Server::start_with(&[("kvern.toml", MANIFEST)], &["--drain", "10m"]);
+    let id = server.http.ask("POST", "/v1/functions/wait/jobs", &[], b"never\n").json()["id"].as_str().expect("an id").to_owned();
+    until("the job to begin", || server.home.join("began-never").exists().then_some(()));
+    server.signal(Signal::TERM);
+    until("the first to be heard", || server.log().contains("stopping").then_some(()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(130));
+    server.restart();
+    until("the job to begin again", || (server.http.get(&format!("/v1/jobs/{id}")).json()["state"] == "running").then_some(()));
+}
