@@ -44,12 +44,14 @@ pub(crate) async fn drain(shared: &Arc<Shared>, tasks: &mut Tasks) -> Drained {
     drop(orders);
     shared.refuse(works);
 
-    let (patience, grace) = shared.settings.drain_parts();
+    let (patience, _) = shared.settings.drain_parts();
     shared.stations.close();
     let ended = tasks.watch_until(timeout(patience, shared.stations.wait())).await;
     if ended.is_err() {
         shared.stop_now.cancel();
-        let stopped = tasks.watch_until(timeout(grace + STOP_SLACK, shared.stations.wait())).await;
+        // Instances whose stop began before the drain have the whole grace.
+        let bound = shared.settings.stop_grace + STOP_SLACK;
+        let stopped = tasks.watch_until(timeout(bound, shared.stations.wait())).await;
         if stopped.is_err() {
             tracing::error!(left = shared.stations.len(), "instances did not stop in time");
         }

@@ -2,4 +2,5 @@
 
 mod bad_input;
 mod main_path;
+mod sovereignty;
 mod survival;

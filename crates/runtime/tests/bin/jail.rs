@@ -43,6 +43,7 @@ struct Shown;
 impl Log for Shown {
     fn write(&self, bytes: &[u8]) {
         let mut stdout = std::io::stdout();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).expect("the test listens");
+        // The test listens for the first line only.
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
     }
 }

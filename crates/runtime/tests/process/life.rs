@@ -133,7 +133,7 @@ async fn functions_die_with_their_server() {
     let bench = Bench::new();
     let function = bench.python(FAMILY, None);
     let mut server = server(&bench, &function);
-    assert!(left(&function) >= 4, "jail, function and two children: {}", left(&function));
+    until("the jail, the function and two children are there", || async { left(&function) >= 4 }).await;
     server.kill().expect("it runs");
     assert_eq!(server.wait().expect("it was ours").signal(), Some(9));
     nothing_left(&function).await;
@@ -154,7 +154,7 @@ async fn leftovers_are_killed_at_the_next_start() {
     kill_process(Pid::from_raw(jail).expect("not zero"), Signal::STOP).expect("it runs");
     server.kill().expect("it runs");
     server.wait().expect("it was ours");
-    assert!(left(&function) >= 4);
+    until("the jail, the function and two children are there", || async { left(&function) >= 4 }).await;
     bench.runtime.clean_up_leftovers().await;
     nothing_left(&function).await;
     assert!(!record.path().exists());

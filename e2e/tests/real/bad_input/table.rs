@@ -5,8 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+/// Whether a character can be part of what varies.
+type Fits = fn(char) -> bool;
+
 /// What stands in a text for what varies, and of which characters that is made.
-const PLACEHOLDERS: [(&str, fn(char) -> bool); 8] = [
+const PLACEHOLDERS: [(&str, Fits); 8] = [
     ("{id}", |c| c.is_ascii_hexdigit() || c == '-'),
     ("{port}", |c| c.is_ascii_digit()),
     ("{pid}", |c| c.is_ascii_digit()),

@@ -29,6 +29,10 @@ fn a_stop_lets_short_jobs_finish_and_releases_long_ones() {
         let (http, id) = (server.http.clone(), short.clone());
         std::thread::spawn(move || http.try_ask("GET", &format!("/v1/jobs/{id}?wait=30s"), &[], b""))
     };
+    until("the server to have the waiting client", || {
+        let metrics = server.http.get("/metrics").text();
+        metrics.lines().any(|line| line == "kvern_http_connections 2").then_some(())
+    });
     let began = Instant::now();
     server.signal(Signal::TERM);
     until("new work to be refused", || match server.http.try_ask("POST", "/v1/functions/wait/jobs", &[], b"late\n") {
