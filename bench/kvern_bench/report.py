@@ -8,7 +8,6 @@ from pathlib import Path
 
 from . import table, targets
 from .cases import Results
-from .disk import median
 from .install import BENCH
 from .scrub import scrub
 from .settings import Settings
@@ -28,8 +27,13 @@ class Report:
     fsync_p99_ms: list
 
     @property
+    def disk_p50_ms(self) -> float:
+        """The best probe: whatever disturbs the machine only makes an fsync slower, and must not lower a bar."""
+        return min(self.fsync_p50_ms)
+
+    @property
     def verdicts(self) -> list:
-        return targets.judge(targets.Measured(self.results, median(self.fsync_p50_ms)))
+        return targets.judge(targets.Measured(self.results, self.disk_p50_ms))
 
     @property
     def broken_promises(self) -> list:
@@ -65,15 +69,15 @@ class Report:
     def _opening(self) -> str:
         machine = self.machine
         versions = ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
-        disk_kind = "up to" if median(self.fsync_p50_ms) <= targets.FAST_DISK_FSYNC_P50_MS else "above"
+        disk_kind = "up to" if self.disk_p50_ms <= targets.FAST_DISK_FSYNC_P50_MS else "above"
         parts = [
             "# Benchmark",
             f"Made by `bench/run` on {_today()} from source {machine['source']}; do not edit. {self._form()}",
             f"**Machine**: {machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']} GiB, "
             f"{machine['system']}, Linux {machine['kernel']}, {machine['file_system']}; server, peers and load "
             f"generator all on it, over loopback; wrk with {machine['wrk_threads']} threads.",
-            f"**fsync p50 of the data directory**: {median(self.fsync_p50_ms):.3f} ms (4 KiB overwrite and fdatasync; "
-            f"probes {_join(self.fsync_p50_ms)}; p99 {_join(self.fsync_p99_ms)}), "
+            f"**fsync p50 of the data directory**: {self.disk_p50_ms:.3f} ms (4 KiB overwrite and fdatasync, the "
+            f"best of the probes {_join(self.fsync_p50_ms)}; p99 {_join(self.fsync_p99_ms)}), "
             f"{disk_kind} {targets.FAST_DISK_FSYNC_P50_MS} ms.",
             f"**Versions**: {versions}.",
             self._disturbance(),

@@ -81,7 +81,7 @@ impl Stage {
         let traces = tempfile::Builder::new().prefix("kvern-e2e-strace-").tempdir().expect("a folder");
         let prefix = traces.path().join("trace").display().to_string();
         // As a grandchild (-D), so that the server is our own child; a file per process, so that no line is torn.
-        let under = ["strace", "-D", "-ff", "-y", "-qq", "-s", "4096", "-e", TRACED, "-e", "signal=none", "-o", &prefix];
+        let under = ["strace", "-D", "--seccomp-bpf", "-ff", "-y", "-qq", "-s", "4096", "-e", TRACED, "-e", "signal=none", "-o", &prefix];
         Self { server: Server::start_as(Start { files, under: &under, ..Start::default() }), traces }
     }
 

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use kvern_core::limits::LEASE_TTL;
@@ -178,13 +179,11 @@ async fn wakes_by_settlement(t: &Setup) {
 async fn wakes(t: &Setup, what: &str, cause: impl AsyncFnOnce()) {
     let queue = Arc::clone(&t.queue);
     let mut lease = std::pin::pin!(queue.lease(ask(&[("f", 1)], 1, secs(60))));
-    // The lease is polled first, so it waits before the cause.
-    tokio::select! {
-        biased;
-        leased = &mut lease => panic!("{what}: the lease did not wait but gave {leased:?}"),
-        () = cause() => {}
-    }
-    let mut leased = soon(what, lease).await.expect("leases");
+    // Polled once before the cause: then it waits. After that either may be done first.
+    let first = std::future::poll_fn(|context| Poll::Ready(lease.as_mut().poll(context))).await;
+    assert!(first.is_pending(), "{what}: the lease did not wait but gave {first:?}");
+    let (leased, ()) = tokio::join!(soon(what, lease), cause());
+    let mut leased = leased.expect("leases");
     assert_eq!(leased.len(), 1, "{what} wakes a lease");
     t.succeed(leased.remove(0)).await;
 }

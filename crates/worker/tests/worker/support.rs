@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// One step of the manual clock, and of every wait here.
+/// One step of the clock, and of every wait here.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// Longer than anything that a test waits for.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -80,12 +80,12 @@ pub(crate) async fn pass(time: Duration) {
     sleep(time).await;
 }
 
-/// Turns the hands of a manual clock with tokio's.
-pub(crate) fn turn_hands(clock: Clock) -> JoinHandle<()> {
+/// Turns the hands of a manual clock with tokio's, in steps of this length.
+pub(crate) fn turn_hands(clock: Clock, step: Duration) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut last = Instant::now();
         loop {
-            sleep(TICK).await;
+            sleep(step).await;
             let now = Instant::now();
             clock.advance(now - last);
             last = now;
@@ -122,7 +122,7 @@ impl World {
             settings,
             observer: Arc::clone(&ears) as _,
         }));
-        let hands = turn_hands(clock);
+        let hands = turn_hands(clock, TICK);
         let shutdown = CancellationToken::new();
         worker.set_functions(functions).await;
         let running = tokio::spawn(Arc::clone(&worker).run(shutdown.clone()));

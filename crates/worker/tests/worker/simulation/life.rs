@@ -56,7 +56,7 @@ impl Life {
     /// Lives it, and gives the promises that were broken.
     pub(crate) async fn live(self: &Arc<Self>) -> Vec<String> {
         let dice = &self.dice;
-        let hands = turn_hands(self.clock.clone());
+        let hands = turn_hands(self.clock.clone(), Duration::from_millis(50));
         let faulty = dice.percent(40);
         let queue = FaultyQueue {
             inner: Arc::clone(&self.queue),
@@ -220,7 +220,7 @@ impl Life {
         worker.set_functions(self.current()).await;
         let all_end = async {
             while self.queue.stats().functions.iter().any(|(_, counts)| counts.waiting() + counts.running > 0) {
-                sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(500)).await;
             }
         };
         let ended = timeout(ENDS_WITHIN, all_end).await;
