@@ -20,6 +20,7 @@ mod effects;
 mod inbox;
 mod operation;
 mod transaction;
+mod wal;
 mod writer;
 
 mod keys;

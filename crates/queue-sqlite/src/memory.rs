@@ -158,6 +158,14 @@ impl Memory {
         })
     }
 
+    /// The functions whose windows the writer should fill; `only_dry` those alone from which nothing can be taken.
+    pub(crate) fn wanting_refill(&self, only_dry: bool) -> Vec<usize> {
+        let wants = |index: &usize| {
+            self.wants_refill(*index) && !(only_dry && self.functions[*index].window.has_ready())
+        };
+        (0..self.functions.len()).filter(wants).collect()
+    }
+
     /// Whether the writer should fill the window of a function.
     pub(crate) fn wants_refill(&self, index: usize) -> bool {
         self.functions[index].window.wants_more(self.window_room())

@@ -3,18 +3,17 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kvern_queue::{Clock, Hub};
+use kvern_queue::{Clock, Error, Hub};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result as SqlResult};
 
 use crate::blob::BlobDir;
 use crate::commits::Commits;
 use crate::error::OpenError;
-use crate::inbox::Inbox;
+use crate::inbox::{End, Inbox};
 use crate::keys;
 use crate::lock::Lock;
 use crate::memory::Memory;
@@ -25,7 +24,8 @@ use crate::schema;
 use crate::shared::Shared;
 use crate::space::{FREE_BYTES_MIN, RESERVE_BYTES, Space};
 use crate::transaction::{Desk, Prepared, Random};
-use crate::writer::{Writer, watch_log};
+use crate::wal::Log;
+use crate::writer::Writer;
 
 /// What the queue needs.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl SqliteQueue {
         let path = database(&dir);
         let failed = |source| OpenError::Database { path: path.clone(), source };
         let mut connection = schema::open_writer(&path)?;
-        let wal_pages = watch_log(&mut connection).map_err(failed)?;
+        let log = Log::watch(&mut connection).map_err(failed)?;
         let known = recover::begin_life(&connection).map_err(failed)?;
         let shared = Arc::new(Shared {
             memory: Mutex::new(Memory::new(known.epoch, known.functions.clone())),
@@ -83,7 +83,7 @@ impl SqliteQueue {
             blobs: BlobDir::new(&dir, known.epoch),
         });
         let space = Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes);
-        let thread = Thread { connection, known, shared: Arc::clone(&shared), space, wal_pages, lock };
+        let thread = Thread { connection, known, shared: Arc::clone(&shared), space, log, lock };
         let writer = thread.start().map_err(|error| match error {
             StartError::Thread(source) => OpenError::Thread(source),
             StartError::Database(source) => failed(source),
@@ -99,8 +99,19 @@ struct Thread {
     known: Known,
     shared: Arc<Shared>,
     space: Space,
-    wal_pages: Arc<AtomicU32>,
+    log: Log,
     lock: Lock,
+}
+
+/// Refuses everything once the writer is gone, also if it went in a panic: nobody may wait for it for ever.
+struct SealedAtTheEnd(Arc<Shared>);
+
+impl Drop for SealedAtTheEnd {
+    fn drop(&mut self) {
+        self.0.memory().close(Error::Closed("its writer ended".to_owned()));
+        self.0.inbox.end(End::Abort);
+        while !self.0.inbox.take().0.is_empty() {}
+    }
 }
 
 enum StartError {
@@ -124,11 +135,19 @@ impl Thread {
     }
 
     fn run(self, started: &mpsc::SyncSender<SqlResult<()>>) {
-        let Self { connection, known, shared, space, wal_pages, lock } = self;
+        let Self { connection, known, shared, space, log, lock } = self;
+        let _sealed_at_the_end = SealedAtTheEnd(Arc::clone(&shared));
         let is_whole = match desk(&connection, &known, &shared) {
             Ok(desk) => {
-                let mut writer =
-                    Writer { shared, desk, space, wal_pages, commit_takes: Duration::ZERO, damaged: Vec::new() };
+                let mut writer = Writer {
+                    shared,
+                    desk,
+                    space,
+                    log,
+                    commit_takes: Duration::ZERO,
+                    damaged: Vec::new(),
+                    chores_at: Instant::now(),
+                };
                 // What is due is queued and the windows are filled before the first caller looks.
                 if let Err(why) = writer.round(Vec::new()) {
                     writer.seal(&why);

@@ -18,6 +18,8 @@ pub const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// SQLite before this has a bug in the reset of the write-ahead log that can damage the database.
 const SQLITE_MIN: i32 = 3_051_003;
 
+/// The write-ahead log keeps at most this size once it is copied.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
 /// Page cache of the writer, in KiB.
 const WRITER_CACHE_KIB: i64 = 16 << 10;
 /// Page cache of each reader, in KiB.
@@ -54,6 +56,8 @@ fn set_up_writer(connection: &Connection) -> SqlResult<()> {
     set_up(connection, WRITER_CACHE_KIB)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A log that a long read made long is cut when it begins anew.
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     // The writer checkpoints between batches, where nobody waits for a commit.
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }

@@ -6,13 +6,11 @@
 //! again (the kernel reports a failed fsync once and then claims success).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kvern_core::JobId;
 use kvern_queue::Error;
-use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, ErrorCode, Result as SqlResult};
+use rusqlite::{ErrorCode, Result as SqlResult};
 
 use crate::damage;
 use crate::due::{self, CameDue};
@@ -25,13 +23,14 @@ use crate::refill::refill;
 use crate::shared::Shared;
 use crate::space::Space;
 use crate::transaction::{Counts, Desk, Transaction};
+use crate::wal::Log;
 
-/// The write-ahead log is copied into the database when it has this many pages (4 KiB each).
-const WAL_PAGES_MAX: u32 = 4096;
 /// A disk whose commits take longer than this is slow: there a fuller batch is worth a short wait.
 const SLOW_COMMIT: Duration = Duration::from_micros(500);
 /// The wait is this part of a commit.
 const LINGER_PART: u32 = 50;
+/// The wait after jobs that came due could not be queued.
+const CHORES_AGAIN: Duration = Duration::from_secs(1);
 /// The longest sleep until a due time: the wall clock may jump.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -41,16 +40,19 @@ pub(crate) struct Writer<'c> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) desk: Desk<'c>,
     pub(crate) space: Space,
-    /// Pages in the write-ahead log after the last commit.
-    pub(crate) wal_pages: Arc<AtomicU32>,
+    /// The write-ahead log.
+    pub(crate) log: Log,
     /// What a commit takes, smoothed.
     pub(crate) commit_takes: Duration,
     /// Jobs whose input turned out to be damaged.
     pub(crate) damaged: Vec<JobId>,
+    /// When to look after due and damaged jobs again, after that failed.
+    pub(crate) chores_at: Instant,
 }
 
 /// A batch that is committed.
 struct Committed {
+    did_chores: bool,
     came_due: Option<CameDue>,
     failed: Vec<damage::Failed>,
     counts: Vec<Counts>,
@@ -59,8 +61,10 @@ struct Committed {
 
 /// Why a batch was not committed.
 enum Spoiled {
-    /// This operation (none: something else) failed before the commit.
-    Statement(Option<usize>, rusqlite::Error),
+    /// This operation failed before the commit.
+    Operation(usize, rusqlite::Error),
+    /// What the writer does by itself failed before the commit.
+    Chores(rusqlite::Error),
     /// The disk is full.
     Full,
     /// The commit failed: what is on the disk is unknown.
@@ -97,15 +101,21 @@ impl Writer<'_> {
         if next_due == NEVER {
             return None;
         }
-        Some(Instant::now() + next_due.since(self.shared.clock.now()).min(SLEEP_MAX))
+        let due_at = Instant::now() + next_due.since(self.shared.clock.now()).min(SLEEP_MAX);
+        Some(due_at.max(self.chores_at))
+    }
+
+    /// Whether jobs are due or found damaged.
+    fn has_chores(&self) -> bool {
+        let is_due = || self.shared.memory().next_due() <= self.shared.clock.now();
+        self.chores_at <= Instant::now() && (!self.damaged.is_empty() || is_due())
     }
 
     /// One batch, and what keeps the house in order after it. An error is the end.
     pub(crate) fn round(&mut self, operations: Vec<Operation>) -> Result<(), Error> {
         let mut effects = Effects::default();
         let units: usize = operations.iter().map(Operation::units).sum();
-        let is_due = self.shared.memory().next_due() <= self.shared.clock.now();
-        let committed = if operations.is_empty() && !is_due && self.damaged.is_empty() {
+        let committed = if operations.is_empty() && !self.has_chores() {
             Ok(())
         } else {
             self.batch(operations, &mut effects)
@@ -117,7 +127,7 @@ impl Writer<'_> {
         committed?;
         self.refill(false);
         self.shared.memory().waiters.wake_behind();
-        self.checkpoint()
+        self.log.copy_if_long(self.desk.connection, &self.shared.commits)
     }
 
     /// Applies operations until they are committed or refused.
@@ -129,15 +139,23 @@ impl Writer<'_> {
         loop {
             match self.transact(&operations, &refused) {
                 Ok(committed) => {
+                    if committed.did_chores {
+                        self.damaged.clear();
+                    }
                     self.finish(operations, committed, effects);
                     return Ok(());
                 }
                 Err(Spoiled::Full) => self.make_room(&operations, &mut refused),
-                Err(Spoiled::Statement(Some(at), error)) => {
+                Err(Spoiled::Operation(at, error)) => {
                     tracing::error!(%error, "an operation failed in the store");
                     refused[at] = Some(Error::Broken(error.to_string()));
                 }
-                Err(Spoiled::Statement(None, error) | Spoiled::Commit(error)) => {
+                Err(Spoiled::Chores(error)) => {
+                    // The jobs concerned stay as they are; everyone else's go on.
+                    tracing::error!(%error, "due or damaged jobs cannot be moved; trying again later");
+                    self.chores_at = Instant::now() + CHORES_AGAIN;
+                }
+                Err(Spoiled::Commit(error)) => {
                     let why = Error::Unknown(error.to_string());
                     let mut memory = self.shared.memory();
                     for operation in operations {
@@ -146,7 +164,7 @@ impl Writer<'_> {
                     return Err(Error::Closed(format!("the store failed while it wrote: {error}")));
                 }
             }
-            if refused.iter().all(Option::is_some) && self.damaged.is_empty() {
+            if refused.iter().all(Option::is_some) {
                 self.refuse_all(operations, refused, effects);
                 return Ok(());
             }
@@ -169,31 +187,37 @@ impl Writer<'_> {
                 Err(error) => Err(Spoiled::Commit(error)),
             }
         });
-        if let Err(Spoiled::Full | Spoiled::Statement(..)) = &committed {
+        if let Err(Spoiled::Full | Spoiled::Operation(..) | Spoiled::Chores(_)) = &committed {
             self.roll_back(functions_stored).map_err(Spoiled::Commit)?;
         }
         committed
     }
 
     fn apply(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
-        let damaged = self.damaged.clone();
-        let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(|error| spoiled(None, error))?;
-        let is_due = tx.shared.memory().next_due() <= tx.now;
-        let came_due = is_due.then(|| due::apply(&mut tx)).transpose().map_err(|error| spoiled(None, error))?;
-        let failed = damage::apply(&mut tx, &damaged).map_err(|error| spoiled(None, error))?;
+        let damaged = &self.damaged;
+        let does_chores = self.chores_at <= Instant::now();
+        let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(Spoiled::Commit)?;
+        let (mut came_due, mut failed) = (None, Vec::new());
+        if does_chores {
+            let is_due = tx.shared.memory().next_due() <= tx.now;
+            let spoiled = |error| if is_full(&error) { Spoiled::Full } else { Spoiled::Chores(error) };
+            came_due = is_due.then(|| due::apply(&mut tx)).transpose().map_err(spoiled)?;
+            failed = damage::apply(&mut tx, damaged).map_err(spoiled)?;
+        }
         let mut found = Vec::with_capacity(operations.len());
         for (at, (operation, refused)) in operations.iter().zip(refused).enumerate() {
             found.push(match refused {
                 Some(why) => Err(why.clone()),
-                None => operation.apply(&mut tx).map_err(|error| spoiled(Some(at), error))?,
+                None => operation.apply(&mut tx).map_err(|error| spoiled(at, error))?,
             });
         }
-        let counts = tx.write_counts().map_err(|error| spoiled(None, error))?;
-        Ok(Committed { came_due, failed, counts, found })
+        let full_or_lost = |error| if is_full(&error) { Spoiled::Full } else { Spoiled::Commit(error) };
+        let counts = tx.write_counts().map_err(full_or_lost)?;
+        Ok(Committed { did_chores: does_chores, came_due, failed, counts, found })
     }
 
     /// After the commit: the memory follows.
-    fn finish(&mut self, operations: Vec<Operation>, committed: Committed, effects: &mut Effects) {
+    fn finish(&self, operations: Vec<Operation>, committed: Committed, effects: &mut Effects) {
         let mut memory = self.shared.memory();
         for (index, counts) in committed.counts.iter().enumerate() {
             counts.add_to(&mut memory.functions[index].stored);
@@ -202,7 +226,6 @@ impl Writer<'_> {
             came_due.finish(&mut memory, effects);
         }
         damage::finish(committed.failed, &mut memory, effects);
-        self.damaged.clear();
         for (operation, found) in operations.into_iter().zip(committed.found) {
             operation.end(found, &mut memory, effects);
         }
@@ -222,8 +245,8 @@ impl Writer<'_> {
         refuse_submits(operations, refused);
         let freed = self.space.free_reserve();
         tracing::warn!(freed, "the disk is full; new jobs are refused");
-        // Pages of the log that are copied can be written again. If that fails too, there is nothing lost by trying.
-        let _ = self.desk.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE);
+        // Pages of the log that are copied can be written again. If that fails too, nothing is lost by trying.
+        let _ = self.log.copy(self.desk.connection, &self.shared.commits);
         if !submits_waited && !freed {
             for no in refused.iter_mut().filter(|no| no.is_none()) {
                 *no = Some(no_space());
@@ -247,23 +270,17 @@ impl Writer<'_> {
 
     /// Fills the windows that want it; `only_gaps` those alone from which nothing can be taken.
     fn refill(&mut self, only_gaps: bool) {
-        let functions = self.shared.memory().functions.len();
-        for function in 0..functions {
-            loop {
-                let (wants, is_dry) = {
-                    let memory = self.shared.memory();
-                    (memory.wants_refill(function), !memory.functions[function].window.has_ready())
-                };
-                if !wants || (only_gaps && !is_dry) {
-                    break;
+        let mut wanting = self.shared.memory().wanting_refill(only_gaps);
+        while let Some(function) = wanting.pop() {
+            match refill(self.desk.connection, &self.shared, function) {
+                Ok(damaged) => self.damaged.extend(damaged),
+                Err(error) => {
+                    tracing::error!(%error, "the next jobs cannot be read");
+                    return;
                 }
-                match refill(self.desk.connection, &self.shared, function) {
-                    Ok(damaged) => self.damaged.extend(damaged),
-                    Err(error) => {
-                        tracing::error!(%error, "the next jobs cannot be read");
-                        break;
-                    }
-                }
+            }
+            if wanting.is_empty() {
+                wanting = self.shared.memory().wanting_refill(true);
             }
         }
         if !self.damaged.is_empty() {
@@ -274,23 +291,6 @@ impl Writer<'_> {
     fn count_commit(&mut self, operations: usize, took: Duration) {
         self.shared.commits.count(operations, took);
         self.commit_takes = (self.commit_takes * 7 + took) / 8;
-    }
-
-    /// Copies the log into the database when it has grown enough. Only this connection does, and never in a commit.
-    fn checkpoint(&mut self) -> Result<(), Error> {
-        if self.wal_pages.load(Ordering::Relaxed) < WAL_PAGES_MAX {
-            return Ok(());
-        }
-        let began = Instant::now();
-        let done = self.desk.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE);
-        self.shared.commits.count_checkpoint(began.elapsed());
-        self.wal_pages.store(0, Ordering::Relaxed);
-        match done {
-            Ok(_) => Ok(()),
-            // The log keeps what the database has no room for.
-            Err(error) if is_full(&error) => Ok(()),
-            Err(error) => Err(Error::Closed(format!("the store failed while it copied its log: {error}"))),
-        }
     }
 
     /// The store takes nothing any more. What waits in the inbox was not begun.
@@ -324,22 +324,13 @@ fn no_space() -> Error {
     Error::NoSpace("the disk of the data directory is full".to_owned())
 }
 
-fn spoiled(at: Option<usize>, error: rusqlite::Error) -> Spoiled {
-    if is_full(&error) { Spoiled::Full } else { Spoiled::Statement(at, error) }
+fn spoiled(at: usize, error: rusqlite::Error) -> Spoiled {
+    if is_full(&error) { Spoiled::Full } else { Spoiled::Operation(at, error) }
 }
 
-fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}
-
-/// Counts the pages of the log after each commit.
-pub(crate) fn watch_log(connection: &mut Connection) -> SqlResult<Arc<AtomicU32>> {
-    let pages = Arc::new(AtomicU32::new(0));
-    let counted = Arc::clone(&pages);
-    let count = move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
-        counted.store(pages.unsigned_abs(), Ordering::Relaxed);
-        Ok(())
-    };
-    connection.wal_hook(Some(count))?;
-    Ok(pages)
+/// Whether there is no room: in the database or its log, or in the index of the log.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    let is_index_full =
+        error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+    is_index_full || error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }

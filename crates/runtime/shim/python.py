@@ -19,6 +19,7 @@ JOB_HEAD = Struct("<IBIIIQBBH")
 RESULT_HEAD = Struct("<IBIHBH")
 FAILURE_HEAD = Struct("<IBI")
 READ_BYTES = 65536 + 4096
+DESCRIPTORS_MAX = 1024
 JSON_TYPE, TEXT_TYPE, BYTES_TYPE = "application/json", "text/plain; charset=utf-8", "application/octet-stream"
 CONTEXT_NAMES = ("ctx", "context")
 
@@ -74,6 +75,9 @@ class Channel:
 
     def __init__(self, fd):
         self.fd = fd
+        # What else the server's own parent left open is nothing for functions.
+        os.closerange(3, fd)
+        os.closerange(fd + 1, DESCRIPTORS_MAX)
         os.set_inheritable(fd, False)
         os.register_at_fork(after_in_child=self.forget)
 
@@ -221,6 +225,7 @@ class Parameters:
         self.takes_any = self.is_unknown = False
         self.positional = 0
         self.positional_only = ()
+        self.context_first = False
         try:
             self.read()
         except (TypeError, ValueError):  # A function of an extension module without a signature.
@@ -242,6 +247,7 @@ class Parameters:
             positional, only_named, optional, has_args = self.inspect()
         names = positional + only_named
         self.wants_context = next((name for name in CONTEXT_NAMES if name in names), None)
+        self.context_first = positional[:1] == [self.wants_context]
         inputs = [name for name in names if name != self.wants_context]
         self.takes_event = inputs == ["event"] and not self.takes_any
         self.allowed = frozenset(inputs)
@@ -342,9 +348,8 @@ def call(function, parameters, content_type, body, context):
         what = "an input of type %s, which comes as bytes (send JSON with `Content-Type: application/json`)" % content_type
     if not parameters.positional:
         raise BadInput("%s cannot take %s as its one argument" % (parameters.shown(), what))
-    if parameters.wants_context and parameters.function.__code__.co_varnames[:1] == (parameters.wants_context,):
-        name = next(iter(parameters.allowed))
-        return function(**{name: value}, **extra)
+    if parameters.context_first:
+        return function(context, value)
     return function(value, **extra)
 
 
@@ -516,8 +521,6 @@ def describe(error, hello):
 
 
 def text_of(error):
-    if isinstance(error, SyntaxError) and error.filename:
-        return "%s (%s, line %s)" % (error.msg, error.filename, error.lineno)
     try:
         return str(error)
     except Exception:

@@ -406,7 +406,10 @@ async fn echo(input: Input, output: &mut dyn Output) -> Result<(), crate::contra
 }
 
 fn killed() -> Outcome {
-    Outcome::Crashed(Failure::new(FailureCode::Crash, "the process was killed by signal 9 (SIGKILL) during the attempt"))
+    Outcome::Crashed(Failure::new(
+        FailureCode::Crash,
+        "the process was killed by signal 9 (SIGKILL) during the attempt",
+    ))
 }
 
 /// The same function gives the same version.

@@ -22,7 +22,7 @@ pub use contract::{
     Context, FunctionVersion, Input, Instance, Log, Output, OutputRefused, PrepareError, Progress, Runtime, StartError,
     Version,
 };
+pub use fake::Fake;
 pub use invoke::{Call, CallError, Invoke, Reply};
 pub use jail::jail_main;
-pub use fake::Fake;
 pub use process::ProcessRuntime;

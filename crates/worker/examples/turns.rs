@@ -1,6 +1,8 @@
 //! What a turn costs the worker itself: the queue and the runtime are stubs that do next to nothing.
 //!
-//! `cargo run --release -p kvern-worker --example turns [CONCURRENCY] [JOBS]`
+//! `cargo run --release -p kvern-worker --example turns [CONCURRENCY] [JOBS] [SLOTS]`. With as many slots as
+//! concurrency every job goes through the lease loop; with more, a turn takes the next job of its function by itself.
+//! With 0 jobs it measures a minute of idleness.
 
 #![expect(clippy::print_stdout, reason = "it is a program that reports")]
 #![expect(clippy::unwrap_used, reason = "a measurement that breaks should say where")]
@@ -37,11 +39,12 @@ struct StubInstance;
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|text| text.parse::<u32>().ok());
     let (concurrency, jobs) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(1_000_000));
+    let slots = numbers.next().unwrap_or(256) as usize;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(measure(concurrency, jobs as usize));
+    runtime.block_on(measure(concurrency, jobs as usize, slots));
 }
 
-async fn measure(concurrency: u32, jobs: usize) {
+async fn measure(concurrency: u32, jobs: usize, slots: usize) {
     let function = function(concurrency);
     let left = Mutex::new((1..=jobs as u64).collect());
     let queue = Arc::new(StubQueue { function: function.name.clone(), left, settled: AtomicUsize::new(0) });
@@ -50,7 +53,7 @@ async fn measure(concurrency: u32, jobs: usize) {
         runtime: Arc::new(StubRuntime),
         clock: Clock::system(),
         name: "measured".to_owned(),
-        settings: Settings::default(),
+        settings: Settings { slots, ..Settings::default() },
         observer: Arc::new(Silent),
     }));
     worker.set_functions(vec![function]).await;
@@ -60,22 +63,28 @@ async fn measure(concurrency: u32, jobs: usize) {
     while queue.settled.load(Ordering::Relaxed) < jobs {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    if jobs == 0 {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        println!("idle for a minute: {:.2} ms of CPU", (cpu_time() - cpu).as_secs_f64() * 1e3);
+    }
     let (wall, cpu) = (began.elapsed(), cpu_time() - cpu);
     shutdown.cancel();
     running.await.unwrap();
     let per_job = cpu.as_secs_f64() * 1e6 / jobs as f64;
     println!(
-        "{jobs} jobs, concurrency {concurrency}: {:.0}/s, {per_job:.2} µs of CPU each",
+        "{jobs} jobs, concurrency {concurrency}, {slots} slots: {:.0}/s, {per_job:.2} µs of CPU each",
         jobs as f64 / wall.as_secs_f64()
     );
 }
 
-/// User and system time of this process, in steps of a hundredth of a second.
+/// Processor time of all threads.
 fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let nanoseconds = threads.map(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+        stat.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    Duration::from_nanos(nanoseconds.sum())
 }
 
 fn function(concurrency: u32) -> Function {

@@ -1,6 +1,8 @@
 //! The real ring: the binary as a user runs it, killed, restarted and misused.
 
 mod bad_input;
+mod cli;
+mod dev;
 mod main_path;
 mod sovereignty;
 mod survival;

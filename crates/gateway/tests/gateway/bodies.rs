@@ -94,7 +94,7 @@ async fn an_unknown_function_is_told_without_reading_the_body() {
 #[tokio::test]
 async fn the_bytes_in_flight_are_bounded() {
     let server = Server::with_limits(Limits { body_bytes: 10_000, ..Limits::default() }).await;
-    let all = server.queue.gate.acquire_many(tokio::sync::Semaphore::MAX_PERMITS as u32).await.expect("open");
+    let all = server.queue.gate.acquire_many(crate::fakes::GATE).await.expect("open");
     // Two bodies of 4,000 bytes are held by the queue, a third has no room.
     let mut held = Vec::new();
     for _ in 0..2 {

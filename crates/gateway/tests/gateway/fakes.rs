@@ -27,6 +27,9 @@ pub(crate) struct Rigged {
     pub(crate) illness: Mutex<Option<Error>>,
 }
 
+/// Permits of the gate: as many submits may run at once.
+pub(crate) const GATE: u32 = 1000;
+
 /// What a function does with a call.
 pub(crate) type Play = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Reply, CallError>> + Send + Sync>;
 
@@ -43,7 +46,7 @@ impl Rigged {
             inner,
             faults: Mutex::default(),
             result: Mutex::default(),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            gate: Semaphore::new(GATE as usize),
             illness: Mutex::default(),
         }
     }

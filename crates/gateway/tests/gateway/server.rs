@@ -183,6 +183,11 @@ impl Server {
         id
     }
 
+    /// The metrics, as they stand.
+    pub(crate) async fn metrics_text(&self) -> String {
+        self.get("/metrics").await.text().to_owned()
+    }
+
     /// How many jobs the queue has.
     pub(crate) fn jobs(&self) -> u64 {
         use kvern_core::State;

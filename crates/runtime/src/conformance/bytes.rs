@@ -44,8 +44,7 @@ pub(super) async fn output_comes_back_byte_for_byte(subject: Arc<dyn Subject>) -
     for content_type in ["image/png", "application/octet-stream", "text/plain; charset=latin1", "x/y"] {
         let bytes = Bytes::from(sample(300));
         let context = context(stage.function(), content_type);
-        let run =
-            stage.run_with(instance.as_mut(), &context, Input::Bytes(bytes.clone()), Collected::default()).await;
+        let run = stage.run_with(instance.as_mut(), &context, Input::Bytes(bytes.clone()), Collected::default()).await;
         assert_eq!(run.outcome, Outcome::Succeeded);
         assert_eq!(run.output.bytes, bytes);
         let given = run.output.content_type.unwrap_or_else(|| "application/octet-stream".to_owned());

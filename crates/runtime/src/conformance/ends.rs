@@ -29,8 +29,7 @@ pub(super) async fn an_attempt_ends_by_its_deadline(subject: Arc<dyn Subject>) -
         let mut instance = stage.start().await;
         let mut context = context(stage.function(), "text/plain");
         context.timeout = TIMEOUT;
-        let run =
-            stage.run_with(instance.as_mut(), &context, Input::Bytes("x".into()), Collected::default()).await;
+        let run = stage.run_with(instance.as_mut(), &context, Input::Bytes("x".into()), Collected::default()).await;
         let Outcome::TimedOut(failure) = &run.outcome else { panic!("{behaviour:?}: {:?}", run.outcome) };
         assert!(failure.message.contains("700ms"), "the timeout is named: {failure}");
         assert!(run.took >= TIMEOUT, "{behaviour:?} was stopped too early: {:?}", run.took);

@@ -99,7 +99,8 @@ impl Place {
             let mut fields = line.splitn(3, ':');
             let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
             if controllers.split(',').any(|controller| controller == "memory") {
-                let mount = mount(mounts, |kind, options| kind == "cgroup" && options.split(',').any(|o| o == "memory"));
+                let mount =
+                    mount(mounts, |kind, options| kind == "cgroup" && options.split(',').any(|o| o == "memory"));
                 return Some(Self { folder: under(mount?, path), is_v2: false });
             }
             if controllers.is_empty() {

@@ -258,7 +258,9 @@ mod tests {
 
     #[test]
     fn what_is_no_report_is_refused() {
-        for line in ["", "started", "started x none", "started 1 maybe", "ended", "ended exit", "ended quit 1 -", "hi 1"] {
+        for line in
+            ["", "started", "started x none", "started 1 maybe", "ended", "ended exit", "ended quit 1 -", "hi 1"]
+        {
             assert_eq!(Report::parse(line), None, "{line}");
         }
     }

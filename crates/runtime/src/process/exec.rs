@@ -263,6 +263,10 @@ fn check_program(program: &Path, home: &Path, path: &std::ffi::OsStr) -> Result<
     if std::env::split_paths(path).map(|folder| home.join(folder).join(program)).any(|path| is_executable(&path)) {
         return Ok(());
     }
-    let hint = if home.join(program).is_file() { format!("; for the one in this folder write `./{shown}`") } else { String::new() };
+    let hint = if home.join(program).is_file() {
+        format!("; for the one in this folder write `./{shown}`")
+    } else {
+        String::new()
+    };
     Err(cannot_start(format!("there is no program `{shown}` on PATH{hint}")))
 }

@@ -81,7 +81,8 @@ impl Handler {
             }
             Err(_) => {
                 live.jailed.kill().await;
-                let message = format!("{} was not ready within {within:?}: it never returned from its import", live.file());
+                let message =
+                    format!("{} was not ready within {within:?}: it never returned from its import", live.file());
                 Err(cannot_start(words::with_last_line(message, &live.tail)))
             }
         }

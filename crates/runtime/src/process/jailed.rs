@@ -186,4 +186,3 @@ impl Jailed {
 fn no_room(error: &io::Error) -> String {
     format!("the system has no room for another process: {error}")
 }
-

@@ -25,7 +25,8 @@ fn main() -> ExitCode {
 }
 
 async fn serve(data: PathBuf, home: &Path, mark: &str) {
-    let runtime = ProcessRuntime::new(process::Settings::new(prepare::Settings::new(data))).expect("the data directory");
+    let runtime =
+        ProcessRuntime::new(process::Settings::new(prepare::Settings::new(data))).expect("the data directory");
     let door = Door::Handler { language: Language::Python, file: "hello.py".into(), entry: None };
     let mut function = function("served", home, door);
     function.env.push(("KVERN_TEST_MARK".to_owned(), mark.to_owned()));

@@ -8,7 +8,8 @@ use crate::{call, fails, run};
 #[tokio::test]
 async fn a_json_object_becomes_keyword_arguments() {
     let bench = Bench::new();
-    let greet = bench.python("def greet(name, greeting='Hello', *, mark='!'):\n    return f'{greeting} {name}{mark}'\n", None);
+    let greet =
+        bench.python("def greet(name, greeting='Hello', *, mark='!'):\n    return f'{greeting} {name}{mark}'\n", None);
     assert_eq!(call(&bench, &greet, r#"{"name":"Ada"}"#).await, "Hello Ada!");
     assert_eq!(call(&bench, &greet, r#"{"mark":"?","name":"é","greeting":"Hi"}"#).await, "Hi é?");
     let any = bench.python("def f(**all):\n    return sorted(all)\n", None);
@@ -29,6 +30,8 @@ async fn what_is_no_object_is_the_one_argument() {
     assert_eq!(call(&bench, &f, "\"a\"").await, "a");
     let with_context = bench.python("def f(ctx, value):\n    return [ctx.attempt, value]\n", None);
     assert_eq!(call(&bench, &with_context, "7").await, "[1,7]");
+    let keyword = bench.python("def f(value, *, context):\n    return [context.attempt, value]\n", None);
+    assert_eq!(call(&bench, &keyword, "7").await, "[1,7]");
     let none = bench.python("def f():\n    return 'none'\n", None);
     assert_eq!(call(&bench, &none, "").await, "none");
     assert_eq!(call(&bench, &none, "{}").await, "none");
@@ -51,7 +54,8 @@ async fn arguments_that_do_not_fit_are_named_with_the_signature() {
     // A TypeError of the function itself is something else.
     let failure = fails(&bench, &greet, r#"{"name":"Ada"}"#, FailureCode::Exception).await;
     assert_eq!(failure.to_string(), "TypeError: my own");
-    let failure = fails(&bench, &bench.python("def f(a, ctx): pass\n", None), r#"{"a":1,"ctx":2}"#, FailureCode::BadInput).await;
+    let failure =
+        fails(&bench, &bench.python("def f(a, ctx): pass\n", None), r#"{"a":1,"ctx":2}"#, FailureCode::BadInput).await;
     assert!(failure.message.contains("does not take `ctx`"), "{failure}");
 }
 
@@ -67,7 +71,11 @@ async fn decorated_and_bound_functions_are_understood() {
                  run = Tool().run\ntool = Tool()\n";
     assert_eq!(call(&bench, &bench.python(bound, Some("run")), r#"{"a":5}"#).await, "5");
     assert_eq!(call(&bench, &bench.python(bound, Some("tool")), r#"{"b":6}"#).await, "6");
-    assert_eq!(call(&bench, &bench.python("from json import dumps as run\nfrom math import hypot\n", Some("hypot")), "5").await, "5.0");
+    assert_eq!(
+        call(&bench, &bench.python("from json import dumps as run\nfrom math import hypot\n", Some("hypot")), "5")
+            .await,
+        "5.0"
+    );
 }
 
 #[tokio::test]
@@ -101,7 +109,7 @@ async fn the_content_type_decides_between_json_and_bytes() {
         ("image/png", "bytes", "Buffer"),
     ] {
         for (function, expected) in [(&python, in_python), (&node, in_node)] {
-            let run = run(&bench, function, content_type, "{}").await;
+            let run = run(&bench, function, content_type, input).await;
             assert_eq!(run.outcome, Outcome::Succeeded);
             let shown = if content_type.is_empty() { "null".to_owned() } else { format!("\"{content_type}\"") };
             assert_eq!(run.output.text(), format!("[\"{expected}\",{shown}]"));

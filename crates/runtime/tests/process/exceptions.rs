@@ -8,7 +8,8 @@ use crate::{call, fails};
 #[tokio::test]
 async fn an_exception_is_told_with_the_users_frames_only() {
     let bench = Bench::new();
-    let function = bench.python("def inner(x):\n    return 1 / x\n\ndef hello(event):\n    return inner(0)\n", Some("hello"));
+    let function =
+        bench.python("def inner(x):\n    return 1 / x\n\ndef hello(event):\n    return inner(0)\n", Some("hello"));
     let failure = fails(&bench, &function, "{}", FailureCode::Exception).await;
     assert_eq!(failure.to_string(), "ZeroDivisionError: division by zero");
     let path = function.home.join("hello.py").display().to_string();
@@ -25,16 +26,23 @@ async fn an_exception_is_told_with_the_users_frames_only() {
     let trace = failure.trace.expect("a trace");
     let path = function.home.join("hello.mjs").display().to_string();
     assert!(trace.contains(&format!("at inner ({path}:2:9)")), "{trace}");
-    assert!(!trace.contains("kvern_shim") && !trace.contains("/versions/") && !trace.contains("node:internal"), "{trace}");
+    assert!(
+        !trace.contains("kvern_shim") && !trace.contains("/versions/") && !trace.contains("node:internal"),
+        "{trace}"
+    );
 }
 
 #[tokio::test]
 async fn causes_are_told_too() {
     let bench = Bench::new();
-    let text = "def hello():\n    try:\n        {}['a']\n    except KeyError as e:\n        raise ValueError('no a') from e\n";
+    let text =
+        "def hello():\n    try:\n        {}['a']\n    except KeyError as e:\n        raise ValueError('no a') from e\n";
     let failure = fails(&bench, &bench.python(text, None), "", FailureCode::Exception).await;
     let trace = failure.trace.expect("a trace");
-    assert!(trace.contains("KeyError: 'a'") && trace.contains("direct cause") && trace.ends_with("ValueError: no a\n"), "{trace}");
+    assert!(
+        trace.contains("KeyError: 'a'") && trace.contains("direct cause") && trace.ends_with("ValueError: no a\n"),
+        "{trace}"
+    );
     let text = "export default () => { throw new Error('outer', { cause: new TypeError('inner') }); };\n";
     let failure = fails(&bench, &bench.node(text, None), "", FailureCode::Exception).await;
     assert!(failure.trace.expect("a trace").contains("Caused by: TypeError: inner"));
@@ -43,7 +51,8 @@ async fn causes_are_told_too() {
 #[tokio::test]
 async fn permanent_and_retry_are_known_by_name() {
     let bench = Bench::new();
-    let permanent = "class Permanent(Exception): pass\nclass Gone(Permanent): pass\ndef f():\n    raise Gone('no such user')\n";
+    let permanent =
+        "class Permanent(Exception): pass\nclass Gone(Permanent): pass\ndef f():\n    raise Gone('no such user')\n";
     let failure = fails(&bench, &bench.python(permanent, None), "", FailureCode::Permanent).await;
     assert_eq!(failure.to_string(), "Gone: no such user");
     for (raised, after) in [
@@ -84,8 +93,13 @@ async fn strange_exceptions_are_still_told() {
     let failure = fails(&bench, &bench.python(deep, None), "", FailureCode::Exception).await;
     assert_eq!(failure.class.as_deref(), Some("RecursionError"));
     let interrupt = "def f():\n    raise KeyboardInterrupt\n";
-    assert_eq!(fails(&bench, &bench.python(interrupt, None), "", FailureCode::Exception).await.class.as_deref(), Some("KeyboardInterrupt"));
-    for (thrown, told) in [("'text'", "thrown: text"), ("null", "thrown: null"), ("undefined", "thrown: undefined"), ("7n", "thrown: 7")] {
+    assert_eq!(
+        fails(&bench, &bench.python(interrupt, None), "", FailureCode::Exception).await.class.as_deref(),
+        Some("KeyboardInterrupt")
+    );
+    for (thrown, told) in
+        [("'text'", "thrown: text"), ("null", "thrown: null"), ("undefined", "thrown: undefined"), ("7n", "thrown: 7")]
+    {
         let node = bench.node(&format!("export default () => {{ throw {thrown}; }};\n"), None);
         assert_eq!(fails(&bench, &node, "", FailureCode::Exception).await.message, told);
     }

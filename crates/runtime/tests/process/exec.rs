@@ -16,7 +16,11 @@ use crate::{call, fails, run};
 async fn exit_codes_are_outcomes() {
     let bench = Bench::new();
     for (script, code, message) in [
-        ("echo 'not a photo' >&2; exit 65", FailureCode::BadInput, "exited with code 65: the input is bad: not a photo"),
+        (
+            "echo 'not a photo' >&2; exit 65",
+            FailureCode::BadInput,
+            "exited with code 65: the input is bad: not a photo",
+        ),
         ("exit 75", FailureCode::Retry, "exited with code 75: try again"),
         ("echo one >&2; echo two >&2; exit 3", FailureCode::Exit, "exited with code 3: two"),
         ("kill -SEGV $$", FailureCode::Crash, "the process was killed by signal 11 (SIGSEGV)"),
@@ -43,7 +47,8 @@ async fn a_process_that_never_reads_its_input_is_no_trouble() {
     let path = bench.data.path().join("input");
     std::fs::write(&path, &input).expect("a file");
     for input in [Input::Bytes(input.clone()), Input::File(path, input.len() as u64)] {
-        let run = stage.run_with(instance.as_mut(), &context(&function, "text/plain"), input, Collected::default()).await;
+        let run =
+            stage.run_with(instance.as_mut(), &context(&function, "text/plain"), input, Collected::default()).await;
         assert_eq!((run.outcome, run.output.bytes.as_slice()), (Outcome::Succeeded, &b"done\n"[..]));
         assert!(run.took < Duration::from_secs(5));
     }

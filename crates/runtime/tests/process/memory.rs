@@ -15,10 +15,9 @@ async fn hogs_are_stopped(bench: &Bench) {
     let python = "def f(event):\n    return len(b'x' * (event << 20))\n";
     let node = "export default (event) => { const all = []; for (let i = 0; i < event; i++) all.push('x'.repeat(8) + i); \
                 const more = []; while (more.length < event / 8) more.push(new Array(131072).fill(event)); return all.length + more.length; };\n";
-    for (function, mebibytes, fits, hogs) in [
-        (bench.python(python, None), 64, "8", "500"),
-        (bench.node(node, None), 128, "8", "8000"),
-    ] {
+    for (function, mebibytes, fits, hogs) in
+        [(bench.python(python, None), 64, "8", "500"), (bench.node(node, None), 128, "8", "8000")]
+    {
         let function = limited(function, mebibytes);
         call(bench, &function, fits).await;
         let failure = fails(bench, &function, hogs, FailureCode::OutOfMemory).await;
@@ -51,7 +50,8 @@ async fn a_hog_among_the_children_is_told_by_name() {
 
 fn has_memory_cgroups() -> bool {
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(path) = cgroups.lines().find_map(|line| line.split_once(":memory:")).map(|(_, path)| path.to_owned()) else {
+    let Some(path) = cgroups.lines().find_map(|line| line.split_once(":memory:")).map(|(_, path)| path.to_owned())
+    else {
         return false;
     };
     let probe = std::path::Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/')).join("kvern-probe");

@@ -14,7 +14,11 @@ async fn common_js_files_work_too() {
         ("a.js", "exports.handler = async (event) => event;\n", None),
         ("a.js", "exports.other = 1;\nexports.only = (event) => event;\n", None),
         ("a.js", "module.exports = { [['na', 'me'].join('')]: (event) => event };\n", Some("name")),
-        ("a.js", "Object.defineProperty(exports, '__esModule', { value: true });\nexports.default = (e) => e;\nexports.b = () => 0;\n", None),
+        (
+            "a.js",
+            "Object.defineProperty(exports, '__esModule', { value: true });\nexports.default = (e) => e;\nexports.b = () => 0;\n",
+            None,
+        ),
         ("my-file.mjs", "export const name = (event) => event;\n", Some("name")),
     ] {
         assert_eq!(call(&bench, &js(file, text, entry), "[1]").await, "[1]", "{text}");
@@ -24,7 +28,8 @@ async fn common_js_files_work_too() {
 #[tokio::test]
 async fn an_unhandled_rejection_fails_the_attempt() {
     let bench = Bench::new();
-    let text = "export default () => { Promise.reject(new TypeError('nobody caught me')); return new Promise(() => {}); };\n";
+    let text =
+        "export default () => { Promise.reject(new TypeError('nobody caught me')); return new Promise(() => {}); };\n";
     let failure = fails(&bench, &bench.node(text, None), "", FailureCode::Exception).await;
     assert_eq!(failure.to_string(), "TypeError: nobody caught me");
     let text = "export default () => { setTimeout(() => { throw new TypeError('in a timer'); }, 1); return new Promise(() => {}); };\n";
@@ -35,7 +40,8 @@ async fn an_unhandled_rejection_fails_the_attempt() {
 #[tokio::test]
 async fn an_exit_is_a_crash_that_names_the_code() {
     let bench = Bench::new();
-    let failure = fails(&bench, &bench.node("export default () => process.exit(4);\n", None), "", FailureCode::Crash).await;
+    let failure =
+        fails(&bench, &bench.node("export default () => process.exit(4);\n", None), "", FailureCode::Crash).await;
     assert_eq!(failure.message, "the process exited with code 4 during the attempt");
 }
 

@@ -15,7 +15,13 @@ const FIND: &str = "import os, sys, threading, time, struct\nFD = [int(n) for n 
 #[tokio::test]
 async fn garbage_on_the_private_descriptor_is_a_protocol_error() {
     let bench = Bench::new();
-    for garbage in ["b'print'", "b'\\0\\0\\0\\0'", "b'\\xff' * 100000", "struct.pack('<IBI', 7, 0x84, 77) + b'{}'", "struct.pack('<IB', 15, 0x81) + b'{\"protocol\":1}'"] {
+    for garbage in [
+        "b'print'",
+        "b'\\0\\0\\0\\0'",
+        "b'\\xff' * 100000",
+        "struct.pack('<IBI', 7, 0x84, 77) + b'{}'",
+        "struct.pack('<IB', 15, 0x81) + b'{\"protocol\":1}'",
+    ] {
         let text = format!("{FIND}\ndef f():\n    os.write(FD, {garbage})\n    return 1\n");
         let failure = fails(&bench, &bench.python(&text, None), "", FailureCode::ProtocolError).await;
         assert!(failure.message.starts_with("the function's process wrote what is not Kvern's protocol"), "{failure}");
@@ -59,11 +65,11 @@ async fn a_stray_frame_recycles_the_instance() {
 async fn printing_cannot_corrupt_the_protocol() {
     let bench = Bench::new();
     let text = "import os, sys, subprocess\ndef f():\n    print('print')\n    os.write(1, b'raw out\\n')\n    \
-                os.write(2, b'raw err\\n')\n    subprocess.run(['echo', 'child'])\n    sys.stderr.write('no end')\n    \
-                sys.stdout.write('\\udcff end')\n    return 'result'\n";
+                os.write(2, b'raw err\\n')\n    subprocess.run(['echo', 'child'])\n    \
+                print('error', file=sys.stderr)\n    sys.stdout.write('no end \\udcff')\n    return 'result'\n";
     let run1 = run(&bench, &bench.python(text, None), "", "").await;
     assert_eq!(run1.output.text(), "result");
-    assert_eq!(run1.log.text(), "print\nraw out\nraw err\nchild\nno end\\udcff end");
+    assert_eq!(run1.log.text(), "print\nraw out\nraw err\nchild\nerror\nno end \\udcff");
     let text = "import { execFileSync } from 'node:child_process';\nimport fs from 'node:fs';\nexport default () => {\n  \
                 console.log('log');\n  console.error('error');\n  fs.writeSync(1, 'raw\\n');\n  \
                 execFileSync('echo', ['child'], { stdio: 'inherit' });\n  process.stdout.write('no end');\n  return 'result';\n};\n";
@@ -74,7 +80,13 @@ async fn printing_cannot_corrupt_the_protocol() {
 #[tokio::test]
 async fn closed_standard_streams_are_no_trouble() {
     let bench = Bench::new();
-    for close in ["os.close(1)", "os.close(1); os.close(2)", "sys.stdout.close()", "sys.stdout = None", "sys.stdout = sys.stderr = open(os.devnull, 'w')"] {
+    for close in [
+        "os.close(1)",
+        "os.close(1); os.close(2)",
+        "sys.stdout.close()",
+        "sys.stdout = None",
+        "sys.stdout = sys.stderr = open(os.devnull, 'w')",
+    ] {
         let function = bench.python(&format!("import os, sys\ndef f():\n    {close}\n    return 'result'\n"), None);
         let stage = bench.stage(&function).await;
         let mut instance = stage.start().await;
@@ -83,7 +95,9 @@ async fn closed_standard_streams_are_no_trouble() {
             context.timeout = Duration::from_secs(10);
             let input = kvern_runtime::Input::Bytes(bytes::Bytes::new());
             let run = stage.run_with(instance.as_mut(), &context, input, Default::default()).await;
-            if close.starts_with("os.close") && run.outcome.failure().is_some_and(|f| f.message.contains("Bad file descriptor")) {
+            if close.starts_with("os.close")
+                && run.outcome.failure().is_some_and(|f| f.message.contains("Bad file descriptor"))
+            {
                 continue; // The second time there is nothing to close.
             }
             assert_eq!(run.outcome, Outcome::Succeeded, "{close}");
@@ -91,8 +105,11 @@ async fn closed_standard_streams_are_no_trouble() {
         }
         instance.stop(GRACE).await;
     }
-    for close in ["process.stdout.end()", "process.stdout.destroy()", "fs.closeSync(1)", "(fs.closeSync(1), fs.closeSync(2))"] {
-        let function = bench.node(&format!("import fs from 'node:fs';\nexport default () => {{ {close}; return 'result'; }};\n"), None);
+    for close in
+        ["process.stdout.end()", "process.stdout.destroy()", "fs.closeSync(1)", "(fs.closeSync(1), fs.closeSync(2))"]
+    {
+        let function = bench
+            .node(&format!("import fs from 'node:fs';\nexport default () => {{ {close}; return 'result'; }};\n"), None);
         assert_eq!(call(&bench, &function, "").await, "result", "{close}");
     }
 }
@@ -123,7 +140,8 @@ async fn output_after_the_result_is_in_no_log() {
     let flag = bench.data.path().join("late");
     let context = kvern_runtime::conformance::context(&function, "application/json");
     let json = |text: String| kvern_runtime::Input::Bytes(bytes::Bytes::from(text));
-    let first = stage.run_with(instance.as_mut(), &context, json(format!("{{\"path\":{flag:?}}}")), Default::default()).await;
+    let first =
+        stage.run_with(instance.as_mut(), &context, json(format!("{{\"path\":{flag:?}}}")), Default::default()).await;
     until("the thread has printed", || async { flag.exists() }).await;
     let second = stage.run_with(instance.as_mut(), &context, json("{}".into()), Default::default()).await;
     assert_eq!((first.log.text().as_str(), second.log.text().as_str()), ("first\n", "second\n"));

@@ -11,7 +11,10 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 
 async fn returns(bench: &Bench, python: &str) -> Run {
-    let function = bench.python(&format!("import array, collections\nasync def late(x): return x\ndef f():\n    return {python}\n"), Some("f"));
+    let function = bench.python(
+        &format!("import array, collections\nasync def late(x): return x\ndef f():\n    return {python}\n"),
+        Some("f"),
+    );
     run(bench, &function, JSON, "").await
 }
 
@@ -77,7 +80,9 @@ async fn the_type_of_a_javascript_value_decides_the_content_type() {
 #[tokio::test]
 async fn what_is_no_result_is_said_so() {
     let bench = Bench::new();
-    for (value, told) in [("object()", "object"), ("{1, 2}", "set"), ("float('nan')", "JSON compliant"), ("{'a': {(1,): 2}}", "keys")] {
+    for (value, told) in
+        [("object()", "object"), ("{1, 2}", "set"), ("float('nan')", "JSON compliant"), ("{'a': {(1,): 2}}", "keys")]
+    {
         let run = returns(&bench, value).await;
         let failure = run.outcome.failure().expect("it is no JSON").clone();
         assert_eq!(failure.code, FailureCode::Exception);

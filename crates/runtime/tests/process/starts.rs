@@ -12,7 +12,7 @@ async fn a_syntax_error_names_the_users_file_and_line() {
     let failure = start_fails(&bench, &function).await;
     let path = function.home.join("hello.py").display().to_string();
     assert_eq!(failure.class.as_deref(), Some("SyntaxError"));
-    assert!(failure.message.contains(&format!("{path}, line 3")), "{failure}");
+    assert_eq!(failure.message, "invalid syntax (hello.py, line 3)");
     let trace = failure.trace.expect("a trace");
     assert!(trace.starts_with(&format!("  File \"{path}\", line 3\n    def hello(:")), "{trace}");
 
@@ -77,7 +77,8 @@ async fn the_default_function_is_found() {
     let bench = Bench::new();
     let text = "import json\n\ndef other(): pass\n\ndef handler(event):\n    return event\n";
     assert_eq!(call(&bench, &bench.python(text, None), "[1]").await, "[1]");
-    let only = "from json import dumps\nclass Tool: pass\ndef _private(): pass\ndef greet(name):\n    return 'hi ' + name\n";
+    let only =
+        "from json import dumps\nclass Tool: pass\ndef _private(): pass\ndef greet(name):\n    return 'hi ' + name\n";
     assert_eq!(call(&bench, &bench.python(only, None), r#"{"name":"Ada"}"#).await, "hi Ada");
     for text in ["export const a = () => 1;\nexport default () => 2;\n", "export function x() { return 2; }\n"] {
         assert_eq!(call(&bench, &bench.node(text, None), "").await, "2");
@@ -140,7 +141,10 @@ async fn a_home_that_has_gone_is_named() {
     let stage = bench.stage(&function).await;
     std::fs::remove_dir_all(&function.home).expect("our own folder");
     let error = stage.try_start().await.err().expect("it cannot start");
-    assert!(error.to_string().contains(&format!("the working directory {} is not there", function.home.display())), "{error}");
+    assert!(
+        error.to_string().contains(&format!("the working directory {} is not there", function.home.display())),
+        "{error}"
+    );
 }
 
 /// Newer Pythons underline a part of the line.

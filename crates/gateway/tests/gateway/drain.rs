@@ -1,0 +1,75 @@
+//! The end of a gateway.
+
+use std::time::Duration;
+
+use kvern_gateway::{Drained, Limits};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::client::{begin, until, until_closed, whole, within};
+use crate::server::Server;
+
+#[tokio::test]
+async fn open_requests_are_finished_and_nothing_new_is_taken() {
+    let server = Server::start().await;
+    let held = server.queue.gate.acquire_many(crate::fakes::GATE).await.expect("open");
+    let mut stream = TcpStream::connect(server.address).await.expect("the gateway listens");
+    stream.write_all(b"POST /v1/functions/hello/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\nExpect: 100-continue\r\n\r\n").await.expect("sent");
+    // The body is asked for, so the request is open.
+    until(&mut stream, "100 Continue").await;
+    server.stop.cancel();
+    drop(held);
+    stream.write_all(&[b'x'; 100_000]).await.expect("sent");
+    let answer = until_closed(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    assert_eq!(within(server.ended).await.expect("no panic"), Drained { cut_off: 0 });
+    assert!(TcpStream::connect(server.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_and_waits_end_at_once() {
+    let server = Server::start().await;
+    let id = server.submit().await;
+    let mut idle = TcpStream::connect(server.address).await.expect("the gateway listens");
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    until(&mut idle, "ok\n").await;
+    let logs = begin(server.address, "GET", &format!("/v1/jobs/{id}/logs?follow"), &[], "").await;
+    let path = format!("/v1/jobs/{id}?wait=60s");
+    let waiting = server.get(&path);
+    let stop = async {
+        // The wait has begun once its connection is there: it is the fourth, and its request came with it.
+        while !server.metrics_text().await.contains("kvern_http_connections 4") {}
+        server.stop.cancel();
+    };
+    let (answer, ()) = within(async { tokio::join!(waiting, stop) }).await;
+    assert_eq!((answer.status, &answer.json()["state"]), (200, &"queued".into()));
+    assert_eq!(whole(logs).await.status, 200);
+    assert_eq!(until_closed(&mut idle).await, "");
+    assert_eq!(within(server.ended).await.expect("no panic"), Drained { cut_off: 0 });
+}
+
+#[tokio::test]
+async fn what_does_not_end_is_cut_off() {
+    let server = Server::with_limits(Limits { drain: Duration::from_millis(100), ..Limits::default() }).await;
+    server.play(async |_| std::future::pending().await);
+    let mut stream = TcpStream::connect(server.address).await.expect("the gateway listens");
+    stream.write_all(b"POST /v1/functions/hello HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n").await.expect("sent");
+    until(&mut stream, "100 Continue").await;
+    stream.write_all(b"x").await.expect("sent");
+    server.stop.cancel();
+    assert_eq!(within(server.ended).await.expect("no panic"), Drained { cut_off: 1 });
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_takes_no_jobs_on_old_connections() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.expect("the gateway listens");
+    // The head is begun before the stop, so the connection is not idle.
+    stream.write_all(b"POST /v1/functions/hello/jobs HTTP/1.1\r\nHost: localhost\r\n").await.expect("sent");
+    while !server.metrics_text().await.contains("kvern_http_connections 2") {}
+    server.stop.cancel();
+    let _ = stream.write_all(b"Content-Length: 0\r\n\r\n").await;
+    let answer = until_closed(&mut stream).await;
+    assert!(answer.is_empty() || answer.contains("\"code\":\"stopping\""), "{answer}");
+    assert_eq!(server.jobs(), 0);
+}

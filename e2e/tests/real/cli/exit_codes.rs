@@ -1,0 +1,94 @@
+//! The exit codes of `kvern --help`, each by a case that a script meets.
+
+use std::process::Command;
+
+use kvern_e2e::{Server, kvern};
+use rustix::process::Signal;
+
+const MANIFEST: &str = "\
+[functions.good]
+exec = [\"cat\"]
+
+[functions.bad]
+exec = [\"sh\", \"-c\", \"exit 65\"]
+
+[functions.slow]
+exec = [\"sleep\", \"1000\"]
+timeout = \"10m\"
+";
+const NOBODY: &str = "01890000-0000-7000-8000-000000000000";
+
+#[test]
+fn each_exit_code_means_what_the_help_says() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    let done = server.http.submit("good", "x");
+    let _ = server.http.finished(&done);
+    let slow = server.http.submit("slow", "");
+    let broken = server.home.join("broken.toml");
+    std::fs::write(&broken, "[functions.x]\nexce = [\"cat\"]\n").expect("written");
+    let broken = broken.display().to_string();
+    let cases: [(i32, &[&str]); 17] = [
+        (0, &["invoke", "good", "-d", "x"]),
+        (0, &["invoke", "good", "-d", "x", "--wait", "30s"]),
+        (1, &["invoke", "bad"]),
+        (2, &["invoke"]),
+        (2, &["jobs", "list", "--color"]),
+        (2, &["jobs", "get", "no-id"]),
+        (2, &["jobs", "list", "--state", "sleeping"]),
+        (2, &["check", &broken]),
+        (2, &["check", "never-was.toml"]),
+        (3, &["invoke", "never-was"]),
+        (3, &["jobs", "get", NOBODY]),
+        (3, &["functions", "describe", "never-was"]),
+        (3, &["reload", "--data", "/nonexistent"]),
+        (4, &["jobs", "cancel", &done]),
+        (4, &["jobs", "result", &slow]),
+        (7, &["jobs", "get", &slow, "--wait", "50ms"]),
+        (7, &["invoke", "slow", "--wait", "1s"]),
+    ];
+    for (expected, arguments) in cases {
+        let (code, _, said) = server.cli(arguments);
+        assert_eq!(code, expected, "{arguments:?}: {said}");
+        let is_told = expected == 0 || said.contains("error") || said.contains("Usage");
+        assert!(is_told, "{arguments:?} says why: {said}");
+    }
+}
+
+#[test]
+fn bad_input_to_a_function_is_told_apart_from_its_failure() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    // Exit 65 of the function is an answer of 400: the caller's input is wrong.
+    let answer = server.http.post("/v1/functions/bad", "x");
+    assert_eq!((answer.status, &answer.json()["code"]), (400, &"bad_input".into()));
+}
+
+#[test]
+fn a_token_is_needed_where_there_is_one() {
+    let server = Server::start(&[("kvern.toml", MANIFEST), ("token", "s3cret\n")]);
+    let with_token = |token: Option<&str>| {
+        let mut command = Command::new(kvern());
+        command.args(["jobs", "list", "--server", &format!("http://{}", server.http.address)]);
+        command.env_remove("KVERN_TOKEN").envs(token.map(|token| ("KVERN_TOKEN", token)));
+        command.output().expect("kvern runs").status.code()
+    };
+    assert_eq!(with_token(None), Some(0));
+    server.signal(Signal::TERM);
+    drop(server);
+
+    let guarded = Server::start_with(&[("kvern.toml", MANIFEST)], &["--token", "s3cret"]);
+    let list = |arguments: &[&str]| guarded.cli(&[&["jobs", "list"], arguments].concat());
+    assert_eq!(list(&[]).0, 5);
+    assert_eq!(list(&["--token", "wrong"]).0, 5);
+    assert_eq!(list(&["--token", "s3cret"]).0, 0);
+    assert_eq!(guarded.cli(&["healthcheck"]).0, 0, "a probe needs none");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_code_six() {
+    let port = kvern_e2e::server::free_port();
+    let server = format!("http://127.0.0.1:{port}");
+    let output = Command::new(kvern()).args(["jobs", "list", "--server", &server]).output().expect("kvern runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("kvern dev"), "what to try: {said}");
+}
