@@ -12,6 +12,8 @@ pub(crate) struct Stop {
     pub(crate) what: String,
     /// Why, and what to try; a line each.
     pub(crate) hints: Vec<String>,
+    /// Whether `what` is a page that says `error:` itself, for each mistake in it.
+    is_page: bool,
 }
 
 /// The exit codes, documented in `kvern --help`.
@@ -42,12 +44,17 @@ pub(crate) type Outcome = Result<(), Stop>;
 impl Stop {
     /// A stop with this code and message.
     pub(crate) fn new(code: Code, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), hints: Vec::new() }
+        Self { code, what: what.into(), hints: Vec::new(), is_page: false }
     }
 
     /// Wrong usage or configuration.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(Code::Usage, what)
+    }
+
+    /// Wrong configuration, as a page of mistakes.
+    pub(crate) fn page(what: impl Into<String>) -> Self {
+        Self { is_page: true, ..Self::usage(what) }
     }
 
     /// The operation failed.
@@ -64,7 +71,8 @@ impl Stop {
 
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.what)?;
+        let heading = if self.is_page { "" } else { "error: " };
+        write!(f, "{heading}{}", self.what)?;
         for hint in &self.hints {
             write!(f, "\n  {hint}")?;
         }

@@ -112,6 +112,13 @@ impl Observer for Ears {
         tracing::error!(%function, %error, serving = serving.map(ToString::to_string), "a version could not be made ready");
         if self.lines == Lines::EachJob {
             print::say(&print::paint(&format!("{} ✖ {function} cannot start: {error}", now()), Colour::Bad));
+            let words = match error {
+                LoadError::Start(failure) => failure.trace.as_deref(),
+                LoadError::Prepare(error) => error.detail.as_deref(),
+            };
+            for line in words.into_iter().flat_map(str::lines) {
+                print::say(&format!("           {line}"));
+            }
             if serving.is_some() {
                 print::say("           the version before goes on; save a better one");
             }

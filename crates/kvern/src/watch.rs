@@ -24,10 +24,13 @@ impl Saves {
     pub(crate) fn below(home: &Path) -> Result<Self, Stop> {
         // One place is enough: a full channel already says that something changed.
         let (tell, changed) = mpsc::channel(1);
+        let below = home.to_owned();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             let is_change = matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_));
-            if let Some(path) = event.paths.into_iter().find(|path| is_change && is_code(path)) {
+            if let Some(path) =
+                event.paths.into_iter().find(|path| is_change && is_code(path.strip_prefix(&below).unwrap_or(path)))
+            {
                 let _ = tell.try_send(path);
             }
         })

@@ -104,9 +104,9 @@ async fn load(shared: &Arc<Shared>, function: Function) -> Result<Version, LoadE
 
 async fn take_over(shared: &Arc<Shared>, new: Arc<FunctionVersion>) -> Result<Version, LoadError> {
     let name = &new.function.name;
-    let (old, old_lives) = match shared.floor(|floor, _| floor.serving(name)) {
-        Some((Serving::Version(old), lives)) => (Some(old), lives),
-        Some((Serving::Preparing(_) | Serving::Broken(..), _)) | None => (None, false),
+    let old = match shared.floor(|floor, _| floor.serving(name)) {
+        Some((Serving::Version(old), _)) => Some(old),
+        Some((Serving::Preparing(_) | Serving::Broken(..), _)) | None => None,
     };
     if old.as_ref().is_some_and(|old| old.version == new.version) {
         shared.floor(|floor, effects| floor.adjust(shared, Arc::clone(&new), effects));
@@ -114,7 +114,8 @@ async fn take_over(shared: &Arc<Shared>, new: Arc<FunctionVersion>) -> Result<Ve
     }
     let warm = shared.runtime.is_warm(&new);
     let mut instance = None;
-    if warm && (new.function.scale.min > 0 || old_lives) {
+    // Tried before it takes over from another, also if no instance of that lives just now.
+    if warm && (new.function.scale.min > 0 || old.is_some()) {
         match start_instance(shared, &new, &shared.closing).await {
             Ok(started) => instance = Some(started),
             Err(failure) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvern_core::{Attempt, Failure, Job, Outcome, UnixMs, next};
+use kvern_core::{Attempt, Failure, Job, Outcome, RetryPolicy, UnixMs, next};
 use kvern_queue::{LeaseToken, Leased, Payload, Queue, Settlement};
 use kvern_runtime::{Context, FunctionVersion, Input, Log};
 use tokio::time::{Instant, sleep};
@@ -42,6 +42,8 @@ enum Verdict {
 struct Record {
     job: Job,
     version: Option<Arc<FunctionVersion>>,
+    /// Of the function, also where no version of it could be prepared.
+    retry: RetryPolicy,
     started_at: UnixMs,
     began: Instant,
     wait: Duration,
@@ -51,8 +53,8 @@ struct Record {
 pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
     let JobWork { leased, holding, slot } = work;
     let Leased { lease, job, input } = leased;
-    let record = Record::begin(&station.shared, job, station.serving.version());
     let function = Arc::clone(station.serving.function());
+    let record = Record::begin(&station.shared, job, station.serving.version(), function.retry.clone());
     let log =
         Arc::new(AttemptLog::new(Arc::clone(&station.shared.observer), function.name.clone(), Some(record.job.id)));
     let mut output = JobOutput::new(Arc::clone(&station.shared.queue), function.max_output);
@@ -104,7 +106,8 @@ async fn settle_unrun(
         Some(Stop::Cancelled) => Outcome::Cancelled,
         None => outcome,
     };
-    let record = Record::begin(shared, leased.job, version);
+    let retry = version.map(|version| version.function.retry.clone()).unwrap_or_default();
+    let record = Record::begin(shared, leased.job, version, retry);
     let settlement = record.finish(shared, &outcome, None, Bytes::new());
     let note = record.note(Some(outcome));
     shared.settlements.hand_over(leased.lease, holding, settlement, note).await;
@@ -229,10 +232,10 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
 // === impl Record ===
 
 impl Record {
-    fn begin(shared: &Shared, job: Job, version: Option<&Arc<FunctionVersion>>) -> Self {
+    fn begin(shared: &Shared, job: Job, version: Option<&Arc<FunctionVersion>>, retry: RetryPolicy) -> Self {
         let started_at = shared.clock.now();
         let wait = started_at.since(ready_at(&job));
-        let record = Self { job, version: version.cloned(), started_at, began: Instant::now(), wait };
+        let record = Self { job, version: version.cloned(), retry, started_at, began: Instant::now(), wait };
         shared.observer.job_started(&Started {
             job: record.job.id,
             function: &record.job.function,
@@ -250,9 +253,7 @@ impl Record {
     /// The settlement of an attempt with an outcome.
     fn finish(&self, shared: &Shared, outcome: &Outcome, result: Option<(String, Payload)>, log: Bytes) -> Settlement {
         let now = shared.clock.now();
-        let function = self.version.as_ref().map(|version| &version.function.retry);
-        let policy = function.cloned().unwrap_or_default();
-        let next = next(self.job.tally.with(outcome), outcome, &policy, now, (shared.settings.chance)());
+        let next = next(self.job.tally.with(outcome), outcome, &self.retry, now, (shared.settings.chance)());
         let attempt = Attempt {
             number: self.number(),
             outcome: outcome.as_str().to_owned(),

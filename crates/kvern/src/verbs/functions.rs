@@ -37,12 +37,12 @@ async fn list(global: &Global, client: &Client) -> Outcome {
 
 fn row(function: &Value) -> Vec<String> {
     let count = |state: &str| function.pointer(&format!("/jobs/{state}")).map(Value::to_string).unwrap_or_default();
-    let state =
-        match (function.get("paused").and_then(Value::as_bool), function.get("error").is_some_and(|e| !e.is_null())) {
-            (_, true) => "broken",
-            (Some(true), _) => "paused",
-            _ => "live",
-        };
+    let error = function.get("error").and_then(Value::as_str).map(|error| error.lines().next().unwrap_or_default());
+    let state = match (error, function.get("paused").and_then(Value::as_bool)) {
+        (Some(error), _) => format!("broken: {error}"),
+        (None, Some(true)) => "paused".to_owned(),
+        (None, _) => "live".to_owned(),
+    };
     let word = |key: &str| show::text(function, key).to_owned();
     vec![
         word("name"),
@@ -52,7 +52,7 @@ fn row(function: &Value) -> Vec<String> {
         count("running"),
         count("succeeded"),
         count("failed"),
-        state.to_owned(),
+        state,
     ]
 }
 

@@ -10,6 +10,7 @@ use crate::cli::{Format, Global, Invoke};
 use crate::client::{Answer, Client};
 use crate::exit::{Code, Outcome, Stop};
 use crate::print;
+use crate::show;
 
 /// Sends the input and prints the answer; the function's failure is exit code 1.
 pub(crate) async fn run(global: &Global, invoke: &Invoke) -> Outcome {
@@ -24,8 +25,9 @@ pub(crate) async fn run(global: &Global, invoke: &Invoke) -> Outcome {
     let answer = client.ask("POST", &format!("/v1/functions/{name}"), &headers, body).await?;
     if answer.status == StatusCode::ACCEPTED {
         print_job(global, &answer)?;
+        let job = answer.json()?;
         return Err(Stop::new(Code::TimedOut, "the job has not finished yet")
-            .hint("look again with `kvern jobs get ID --wait 60s`"));
+            .hint(format!("look again with `kvern jobs get {} --wait 60s`", show::text(&job, "id"))));
     }
     if !answer.status.is_success() && answer.content_type.starts_with("application/problem+json") {
         return Err(failure(&answer));

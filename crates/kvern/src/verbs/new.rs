@@ -8,6 +8,7 @@ use crate::cli::{New, Template};
 use crate::exit::{Code, Outcome, Stop};
 use crate::print;
 
+const MANIFEST: &str = "kvern.toml";
 const PYTHON: &str = include_str!("../templates/function.py");
 const NODE: &str = include_str!("../templates/function.mjs");
 const SHELL: &str = include_str!("../templates/function.sh");
@@ -22,11 +23,12 @@ pub(crate) fn run(new: &New) -> Outcome {
         Template::Node => (format!("{stem}.mjs"), NODE, format!("handler = \"{stem}.mjs\"")),
         Template::Shell => (format!("{stem}.sh"), SHELL, format!("exec = [\"./{stem}.sh\"]")),
     };
-    declare(&name, &declaration)?;
+    let declared = declared(&name, &declaration)?;
     write_new(Path::new(&file), &text.replace("FUNCTION", &stem))?;
     if new.language == Template::Shell {
         make_executable(Path::new(&file))?;
     }
+    fs::write(MANIFEST, declared).map_err(|error| Stop::failed(format!("cannot write {MANIFEST}: {error}")))?;
     print::say(&format!("wrote {file} and declared it in kvern.toml"));
     print::say("next: kvern dev");
     Ok(())
@@ -43,9 +45,9 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Outcome {
     Ok(file.write_all(text.as_bytes())?)
 }
 
-/// Appends the function to kvern.toml, once the whole would still be a good manifest.
-fn declare(name: &kvern_core::FunctionName, declaration: &str) -> Outcome {
-    let path = Path::new("kvern.toml");
+/// kvern.toml with the function, if the whole is still a good manifest.
+fn declared(name: &kvern_core::FunctionName, declaration: &str) -> Result<String, Stop> {
+    let path = Path::new(MANIFEST);
     let before = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -57,7 +59,7 @@ fn declare(name: &kvern_core::FunctionName, declaration: &str) -> Outcome {
     let gap = if before.is_empty() || before.ends_with("\n\n") { "" } else { "\n" };
     let after = format!("{before}{gap}[functions.{name}]\n{declaration}\n");
     crate::manifest::check(&after, path)?;
-    fs::write(path, after).map_err(|error| Stop::failed(format!("cannot write kvern.toml: {error}")))
+    Ok(after)
 }
 
 fn make_executable(path: &Path) -> Outcome {
