@@ -73,12 +73,16 @@ impl Access {
             return Ok(());
         }
         let host: String = host.chars().take(80).collect();
-        Err(Problem::new(Code::ForbiddenHost, format!("this server does not answer to the name `{host}` without a token"))
-            .hint("use 127.0.0.1 or localhost; or set a token (KVERN_TOKEN); a proxy must send a Host that was allowed"))
+        Err(Problem::new(
+            Code::ForbiddenHost,
+            format!("this server does not answer to the name `{host}` without a token"),
+        )
+        .hint("use 127.0.0.1 or localhost; or set a token (KVERN_TOKEN); a proxy must send a Host that was allowed"))
     }
 
     fn check_origin(&self, origin: &HeaderValue, host: Option<&str>) -> Result<(), Problem> {
-        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+        let authority =
+            origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
         let is_own_page = authority.is_some() && authority == host;
         if is_own_page {
             return Ok(());
@@ -160,10 +164,13 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 fn unauthorized(head: &Head) -> Problem {
     let path = head.uri.path();
     let is_page = path == "/" || path == "/ui" || path.starts_with("/ui/");
-    let detail = if head.headers.contains_key(header::AUTHORIZATION) { "the token is wrong" } else { "a token is needed" };
-    Problem::new(Code::Unauthorized, detail)
-        .hint("send `Authorization: Bearer TOKEN`")
-        .challenge(if is_page { CHALLENGE_PAGE } else { CHALLENGE_API })
+    let detail =
+        if head.headers.contains_key(header::AUTHORIZATION) { "the token is wrong" } else { "a token is needed" };
+    Problem::new(Code::Unauthorized, detail).hint("send `Authorization: Bearer TOKEN`").challenge(if is_page {
+        CHALLENGE_PAGE
+    } else {
+        CHALLENGE_API
+    })
 }
 
 #[cfg(test)]
@@ -214,7 +221,9 @@ mod tests {
         for right in ["Bearer s3cret", "bearer  s3cret", "Basic bWU6czNjcmV0"] {
             assert_eq!(with(right), None, "{right}");
         }
-        for wrong in ["Bearer s3cre", "s3cret", "Bearer", "Bearer ", "Basic bWU6d3Jvbmc=", "Basic s3cret", "Digest s3cret"] {
+        for wrong in
+            ["Bearer s3cre", "s3cret", "Bearer", "Bearer ", "Basic bWU6d3Jvbmc=", "Basic s3cret", "Digest s3cret"]
+        {
             assert_eq!(with(wrong), Some(Code::Unauthorized), "{wrong}");
         }
         assert_eq!(answer(&settings, &[("host", "localhost")]), Some(Code::Unauthorized));
@@ -234,7 +243,9 @@ mod tests {
     #[test]
     fn only_pages_make_a_browser_ask() {
         let settings = Settings { token: Some(Token::new("s3cret")), ..Settings::default() };
-        let challenge = |path| Access::new(&settings).check(&head(path, &[("host", "a")]), true).expect_err("no token").facts().challenge;
+        let challenge = |path| {
+            Access::new(&settings).check(&head(path, &[("host", "a")]), true).expect_err("no token").facts().challenge
+        };
         assert_eq!(challenge("/ui/jobs"), Some(CHALLENGE_PAGE));
         assert_eq!(challenge("/v1/jobs"), Some(CHALLENGE_API));
         assert_eq!(base64(b"TWFu"), Some(b"Man".to_vec()));

@@ -18,9 +18,11 @@ impl Gateway {
 
     /// `POST /v1/jobs/{id}/retry`.
     pub(crate) async fn retry(&self, id: JobId) -> Result<Response, Problem> {
-        let job = self.queue().retry(id).await.map_err(|error| {
-            Problem::from(error).hint("only a job that failed or was cancelled can be retried")
-        })?;
+        let job = self
+            .queue()
+            .retry(id)
+            .await
+            .map_err(|error| Problem::from(error).hint("only a job that failed or was cancelled can be retried"))?;
         self.show(&job)
     }
 

@@ -106,11 +106,7 @@ impl Gateway {
                 jitter: function.retry.jitter,
             },
             concurrency: function.concurrency,
-            scale: ScaleJson {
-                min: function.scale.min,
-                max: function.scale.max,
-                idle_ms: ms(function.scale.idle),
-            },
+            scale: ScaleJson { min: function.scale.min, max: function.scale.max, idle_ms: ms(function.scale.idle) },
             memory_bytes: function.memory.map(|memory| memory.0.get()),
             env: function.env.iter().map(|(name, _)| name.as_str()).collect(),
             max_input: function.max_input,

@@ -7,6 +7,32 @@ use crate::error::FailureJson;
 use crate::functions::Functions;
 use crate::times::Rfc3339;
 
+/// The fields with their JSON types, for `/openapi.json`. A test compares them with what is written.
+pub(crate) const FIELDS: [(&str, &[&str]); 22] = [
+    ("id", &["string"]),
+    ("function", &["string"]),
+    ("state", &["string"]),
+    ("created_at", &["string"]),
+    ("due_at", &["string", "null"]),
+    ("expires_at", &["string", "null"]),
+    ("started_at", &["string", "null"]),
+    ("finished_at", &["string", "null"]),
+    ("priority", &["integer"]),
+    ("tags", &["object"]),
+    ("content_type", &["string", "null"]),
+    ("input_bytes", &["integer"]),
+    ("attempt", &["integer"]),
+    ("attempts_max", &["integer", "null"]),
+    ("failures", &["integer"]),
+    ("strikes", &["integer"]),
+    ("interruptions", &["integer"]),
+    ("error", &["object", "null"]),
+    ("attempts", &["array"]),
+    ("result", &["object", "null"]),
+    ("cancel_requested", &["boolean"]),
+    ("links", &["object"]),
+];
+
 /// A job as clients see it.
 #[derive(Serialize)]
 pub(crate) struct JobJson<'a> {
@@ -19,7 +45,7 @@ pub(crate) struct JobJson<'a> {
     started_at: Option<Rfc3339>,
     finished_at: Option<Rfc3339>,
     priority: u8,
-    tags: &'a [(String, String)],
+    tags: Tags<'a>,
     content_type: Option<&'a str>,
     input_bytes: u64,
     attempt: u32,
@@ -60,6 +86,9 @@ struct Links {
     logs: Link,
 }
 
+/// Labels, as an object.
+struct Tags<'a>(&'a [(String, String)]);
+
 /// A path below a job's own.
 struct Link(JobId, &'static str);
 
@@ -85,7 +114,7 @@ impl<'a> JobJson<'a> {
             started_at: job.started_at.map(Rfc3339),
             finished_at: job.finished_at.map(Rfc3339),
             priority: job.priority,
-            tags: &job.tags,
+            tags: Tags(&job.tags),
             content_type: job.content_type.as_deref(),
             input_bytes: job.input_bytes,
             attempt: job.tally.attempts + running,
@@ -118,6 +147,14 @@ impl<'a> AttemptJson<'a> {
             version: attempt.version.as_deref(),
             error: attempt.error.as_deref(),
         }
+    }
+}
+
+// === impl Tags ===
+
+impl Serialize for Tags<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
     }
 }
 

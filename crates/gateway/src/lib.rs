@@ -35,9 +35,9 @@ mod wait;
 pub mod error;
 pub mod functions;
 pub mod metrics;
-mod scrape;
 mod refuse;
 mod reply;
+mod scrape;
 mod times;
 
 pub use dispatch::Parts;

@@ -37,9 +37,9 @@ impl Gateway {
     }
 
     fn filter(&self, query: &Query) -> Result<Filter, Problem> {
-        let function = query.get("function").map(|text| text.parse().map_err(|bad: kvern_core::name::BadName| {
-            bad_query("function", text, &bad.to_string())
-        }));
+        let function = query.get("function").map(|text| {
+            text.parse().map_err(|bad: kvern_core::name::BadName| bad_query("function", text, &bad.to_string()))
+        });
         let states = query.get("state").unwrap_or_default().split(',').filter(|word| !word.is_empty());
         let since = query.get("since").map(|text| {
             let moment = times::moment(text, self.clock().now());

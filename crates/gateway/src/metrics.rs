@@ -88,13 +88,7 @@ impl Metrics {
         all.register("kvern_run_seconds", "Time from started to ended", families.run.clone());
         all.register("kvern_accept_seconds", "Time from request to durable job", accept_seconds.clone());
         all.register("kvern_http_connections", "Open connections", connections.clone());
-        Self {
-            registry: RwLock::new(all),
-            functions: RwLock::default(),
-            families,
-            accept_seconds,
-            connections,
-        }
+        Self { registry: RwLock::new(all), functions: RwLock::default(), families, accept_seconds, connections }
     }
 
     /// The counters of a function; keep the handle.
@@ -171,9 +165,8 @@ impl FunctionMetrics {
 impl Families {
     fn of(&self, name: &FunctionName) -> FunctionMetrics {
         let function = ByFunction { function: name.to_string() };
-        let finished = OUTCOMES.map(|outcome| {
-            self.finished.get_or_create_owned(&ByOutcome { function: name.to_string(), outcome })
-        });
+        let finished = OUTCOMES
+            .map(|outcome| self.finished.get_or_create_owned(&ByOutcome { function: name.to_string(), outcome }));
         FunctionMetrics {
             accepted: self.accepted.get_or_create_owned(&function),
             finished,

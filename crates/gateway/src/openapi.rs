@@ -9,6 +9,7 @@ use hyper::header::HeaderValue;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Code, Problem};
+use crate::job_json::FIELDS;
 use crate::reply::{self, Response};
 use crate::routes::{ROUTES, Route, What};
 
@@ -38,7 +39,7 @@ fn describe() -> Value {
         "info": { "title": "Kvern", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
         "components": {
-            "schemas": { "Problem": problem() },
+            "schemas": { "Problem": problem(), "Job": job() },
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
         },
     })
@@ -49,7 +50,8 @@ fn operation(route: &Route) -> Value {
     if let Some(name) = placeholder(route.path) {
         parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
     }
-    parameters.extend(route.query.iter().map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } })));
+    parameters
+        .extend(route.query.iter().map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } })));
     let mut operation = json!({
         "operationId": format!("{:?}", route.what),
         "summary": route.about,
@@ -64,6 +66,10 @@ fn operation(route: &Route) -> Value {
     });
     for (status, description) in successes(route.what) {
         operation["responses"][status] = json!({ "description": description });
+    }
+    if matches!(route.what, What::Job | What::Cancel | What::Retry) {
+        let schema = json!({ "$ref": "#/components/schemas/Job" });
+        operation["responses"]["200"]["content"] = json!({ "application/json": { "schema": schema } });
     }
     if matches!(route.what, What::Submit | What::Call) {
         operation["requestBody"] = json!({ "content": { "*/*": {} } });
@@ -86,6 +92,13 @@ fn successes(what: What) -> &'static [(&'static str, &'static str)] {
 
 fn placeholder(path: &str) -> Option<&str> {
     path.split_once('{')?.1.split_once('}').map(|(name, _)| name)
+}
+
+fn job() -> Value {
+    let properties: Map<String, Value> =
+        FIELDS.iter().map(|(name, types)| ((*name).to_owned(), json!({ "type": types }))).collect();
+    let required: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+    json!({ "type": "object", "required": required, "properties": properties })
 }
 
 fn problem() -> Value {

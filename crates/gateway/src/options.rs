@@ -62,8 +62,14 @@ impl JobOptions {
             priority: priority(&query)?,
             tags: query.all("tag").map(tag).collect::<Result<_, _>>()?,
         };
+        if let Some((key, _)) = twice(&this.tags) {
+            return Err(Problem::new(Code::BadQuery, format!("the tag `{key}` is given twice")));
+        }
         if this.tags.len() > TAGS_MAX {
-            return Err(Problem::new(Code::BadQuery, format!("{} tags are given; a job has at most {TAGS_MAX}", this.tags.len())));
+            return Err(Problem::new(
+                Code::BadQuery,
+                format!("{} tags are given; a job has at most {TAGS_MAX}", this.tags.len()),
+            ));
         }
         if let (Some(delay), Some(expires_in)) = (this.delay, this.expires_in)
             && expires_in <= delay
@@ -104,6 +110,11 @@ fn tag(text: &str) -> Result<(String, String), Problem> {
         Some((key, value)) if !key.is_empty() && fits(key) && fits(value) => Ok((key.to_owned(), value.to_owned())),
         _ => Err(bad_query("tag", text, "a tag is `key:value`, each at most 128 bytes without control characters")),
     }
+}
+
+/// A tag whose key an earlier one has.
+fn twice(tags: &[(String, String)]) -> Option<&(String, String)> {
+    tags.iter().enumerate().find(|(at, (key, _))| tags[..*at].iter().any(|(other, _)| other == key)).map(|(_, tag)| tag)
 }
 
 /// The wait that a query asks for, capped at [`WAIT_MAX`].
@@ -189,8 +200,10 @@ mod tests {
             assert_eq!(JobOptions::parse(Some(bad)).expect_err(bad).facts().code, Code::BadQuery);
         }
         assert!(JobOptions::parse(Some("delay=1h&expires_in=1m")).is_err());
-        let many = ["tag=a:b"; TAGS_MAX + 1].join("&");
-        assert!(JobOptions::parse(Some(&many)).is_err());
+        assert!(JobOptions::parse(Some("tag=a:1&tag=a:2")).is_err());
+        let many: Vec<String> = (0..=TAGS_MAX).map(|at| format!("tag=k{at}:")).collect();
+        assert!(JobOptions::parse(Some(&many.join("&"))).is_err());
+        assert!(JobOptions::parse(Some(&many[1..].join("&"))).is_ok());
     }
 
     #[test]

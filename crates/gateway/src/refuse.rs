@@ -78,7 +78,8 @@ impl From<QueueError> for Problem {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Full { function, limit } => {
-                let detail = format!("{limit} jobs of `{function}` wait already (its `max_queued`); nothing was stored");
+                let detail =
+                    format!("{limit} jobs of `{function}` wait already (its `max_queued`); nothing was stored");
                 Self::new(Code::QueueFull, detail).hint("send it again later").retry_after(1)
             }
             QueueError::TooLarge { bytes, limit } => {
@@ -120,9 +121,7 @@ impl From<CallError> for Problem {
                     .retry_after(retry_after_s)
             }
             CallError::Stopping => stopping(),
-            CallError::Failed(failure) => {
-                Self::new(Code::FunctionFailed, "the function failed").with_failure(failure)
-            }
+            CallError::Failed(failure) => Self::new(Code::FunctionFailed, "the function failed").with_failure(failure),
         }
     }
 }

@@ -99,15 +99,33 @@ pub static ROUTES: [Route; 18] = [
     route(POST, "/v1/functions/{name}/jobs", What::Submit, JOB_OPTIONS, "Submit a job: 202 once it is durable"),
     route(GET, "/v1/jobs/{id}", What::Job, &["wait"], "The record of a job; `wait` waits for its end"),
     route(GET, "/v1/jobs/{id}/result", What::Result, &[], "The result of a job: the function's own bytes"),
-    route(POST, "/v1/functions/{name}", What::Call, JOB_OPTIONS, "Call a function, or with `Prefer: respond-async` submit a job"),
+    route(
+        POST,
+        "/v1/functions/{name}",
+        What::Call,
+        JOB_OPTIONS,
+        "Call a function, or with `Prefer: respond-async` submit a job",
+    ),
     route(GET, "/v1/jobs", What::Jobs, LIST_FILTERS, "Jobs, the latest move first"),
-    route(GET, "/v1/jobs/{id}/logs", What::Logs, &["offset", "follow"], "The log of a job; `follow` streams it to its end"),
+    route(
+        GET,
+        "/v1/jobs/{id}/logs",
+        What::Logs,
+        &["offset", "follow"],
+        "The log of a job; `follow` streams it to its end",
+    ),
     route(GET, "/v1/jobs/{id}/input", What::Input, &[], "The input of a job, as it was sent"),
     route(POST, "/v1/jobs/{id}/cancel", What::Cancel, &[], "Cancel a job"),
     route(POST, "/v1/jobs/{id}/retry", What::Retry, &[], "Give a failed or cancelled job another life"),
     route(GET, "/v1/functions", What::Functions, &[], "The functions with their counts"),
     route(GET, "/v1/functions/{name}", What::Function, &[], "One function with its settings and counts"),
-    route(POST, "/v1/functions/{name}/pause", What::Pause, &[], "Stop new attempts of a function; jobs are still accepted"),
+    route(
+        POST,
+        "/v1/functions/{name}/pause",
+        What::Pause,
+        &[],
+        "Stop new attempts of a function; jobs are still accepted",
+    ),
     route(POST, "/v1/functions/{name}/resume", What::Resume, &[], "Allow new attempts of a function again"),
     route(GET, "/v1/errors", What::Errors, &[], "What each error code means"),
     open("/healthz", What::Healthz, &[], "200 while the process lives"),
@@ -156,7 +174,9 @@ mod tests {
         assert_eq!(find(&POST, "/v1/functions/hello"), Found::Route(What::Call, "hello"));
         assert_eq!(find(&GET, "/v1/functions/jobs"), Found::Route(What::Function, "jobs"));
         assert_eq!(find(&Method::HEAD, "/v1/jobs/7/result"), Found::Route(What::Result, "7"));
-        for path in ["/v1/functions/", "/v1/functions//jobs", "/v1/functions/a/b/jobs", "/v1/jobs/", "/V1/jobs", "/", ""] {
+        for path in
+            ["/v1/functions/", "/v1/functions//jobs", "/v1/functions/a/b/jobs", "/v1/jobs/", "/V1/jobs", "/", ""]
+        {
             assert_eq!(find(&GET, path), Found::Nothing, "{path}");
         }
     }

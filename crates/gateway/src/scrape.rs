@@ -40,8 +40,7 @@ impl Scrape {
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let stats = self.queue.stats();
-        let mut depth =
-            encoder.encode_descriptor("kvern_queue_depth", "Jobs by state", None, MetricType::Gauge)?;
+        let mut depth = encoder.encode_descriptor("kvern_queue_depth", "Jobs by state", None, MetricType::Gauge)?;
         for (name, counts) in &stats.functions {
             for state in State::ALL {
                 let labels = [("function", name.as_str()), ("state", state.as_str())];

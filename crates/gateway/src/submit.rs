@@ -84,7 +84,8 @@ impl Gateway {
         if duplicate {
             body.push_str(r#""duplicate":true,"#);
         }
-        let _ = write!(body, r#""links":{{"self":"{location}","result":"{location}/result","logs":"{location}/logs"}}}}"#);
+        let _ =
+            write!(body, r#""links":{{"self":"{location}","result":"{location}/result","logs":"{location}/logs"}}}}"#);
         let mut response = reply::whole(StatusCode::ACCEPTED, reply::JSON, body);
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, reply::value(&location));

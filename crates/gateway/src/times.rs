@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn no_text_makes_it_panic() {
-        for bad in ["", "1", "1700000000", "yesterday", "2027-01-15", "2027-01-15T08:00:00", "é+01:00", "+1é:00", "0"] {
+        for bad in ["", "1", "1700000000", "yesterday", "2027-01-15", "2027-01-15T08:00:00", "é+01:00", "+1é:00", "0"]
+        {
             assert_eq!(moment(bad, NOW), None, "{bad}");
         }
         assert_eq!(duration("30"), None);

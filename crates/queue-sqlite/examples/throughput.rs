@@ -41,7 +41,10 @@ async fn run(jobs: usize, dir: &Path, only: &str) -> Outcomes {
     }
     let queue = SqliteQueue::open(Options { dir: dir.to_owned(), clock: Clock::system() })?;
     println!("{jobs} jobs in {}, opened at {:.1} MiB", dir.display(), resident_mib());
-    println!("{:<22} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8}", "", "jobs/s", "p50 ms", "p99 ms", "max ms", "commits", "per commit", "commit us", "cpu us", "MiB");
+    println!(
+        "{:<22} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8}",
+        "", "jobs/s", "p50 ms", "p99 ms", "max ms", "commits", "per commit", "commit us", "cpu us", "MiB"
+    );
     if wants("accept") {
         measure("accept", jobs, &queue, submit_all(&queue, "first", jobs, false)).await?;
     }
@@ -65,19 +68,13 @@ async fn run(jobs: usize, dir: &Path, only: &str) -> Outcomes {
 }
 
 async fn both(queue: &Arc<SqliteQueue>, jobs: usize) -> Durations {
-    let (accepted, worked) =
-        tokio::join!(submit_all(queue, "mixed", jobs, false), work_all(queue, "mixed", jobs, 1));
+    let (accepted, worked) = tokio::join!(submit_all(queue, "mixed", jobs, false), work_all(queue, "mixed", jobs, 1));
     let mut took = accepted?;
     took.extend(worked?);
     Ok(took)
 }
 
-async fn measure(
-    what: &str,
-    jobs: usize,
-    queue: &SqliteQueue,
-    work: impl Future<Output = Durations>,
-) -> Outcomes {
+async fn measure(what: &str, jobs: usize, queue: &SqliteQueue, work: impl Future<Output = Durations>) -> Outcomes {
     let (before, cpu, began) = (queue.commits(), cpu_time(), Instant::now());
     let mut took = work.await?;
     let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_time().saturating_sub(cpu));
@@ -99,12 +96,7 @@ async fn measure(
     Ok(())
 }
 
-async fn submit_all(
-    queue: &Arc<SqliteQueue>,
-    function: &str,
-    jobs: usize,
-    with_keys: bool,
-) -> Durations {
+async fn submit_all(queue: &Arc<SqliteQueue>, function: &str, jobs: usize, with_keys: bool) -> Durations {
     let function: FunctionName = function.parse()?;
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
@@ -131,12 +123,7 @@ async fn submit_all(
     Ok(all)
 }
 
-async fn work_all(
-    queue: &Arc<SqliteQueue>,
-    function: &str,
-    jobs: usize,
-    at_once: usize,
-) -> Durations {
+async fn work_all(queue: &Arc<SqliteQueue>, function: &str, jobs: usize, at_once: usize) -> Durations {
     let function: FunctionName = function.parse()?;
     let done = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();

@@ -51,7 +51,8 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
 }
 
 fn first_scheduled(tx: &Transaction<'_, '_>, function: usize, most: usize) -> SqlResult<Vec<(i64, JobId, u8)>> {
-    let sql = "SELECT pos, seq, random, priority FROM jobs WHERE function = ?1 AND rank = ?2 ORDER BY pos, seq LIMIT ?3";
+    let sql =
+        "SELECT pos, seq, random, priority FROM jobs WHERE function = ?1 AND rank = ?2 ORDER BY pos, seq LIMIT ?3";
     let mut statement = tx.desk.connection.prepare_cached(sql)?;
     let rank = Rank::of(State::Scheduled, 0).get();
     let rows = statement.query_map(params![function.cast_signed() as i64, rank, limit(most)], |row| {

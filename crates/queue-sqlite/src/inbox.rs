@@ -47,11 +47,7 @@ pub(crate) enum End {
 impl Inbox {
     /// An empty inbox.
     pub(crate) fn new() -> Self {
-        Self {
-            queue: Mutex::default(),
-            bell: Condvar::new(),
-            room: Semaphore::new(INBOX_BYTES_MAX / UNIT_BYTES),
-        }
+        Self { queue: Mutex::default(), bell: Condvar::new(), room: Semaphore::new(INBOX_BYTES_MAX / UNIT_BYTES) }
     }
 
     /// The room that `bytes` take.

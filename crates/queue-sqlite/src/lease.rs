@@ -17,6 +17,9 @@ const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The longest wait for the writer to queue what is due and to fill a window, before "nothing" is the answer.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 
+/// Rounds of the writer that a lease waits for when jobs are due: the first may have begun before they were.
+const ROUNDS_FOR_DUE: u32 = 2;
+
 /// What a look gave.
 enum Look {
     Leased(Vec<Leased>),
@@ -46,10 +49,10 @@ pub(crate) async fn lease(shared: &Shared, ask: Ask) -> Result<Vec<Leased>, Erro
         let mut memory = shared.memory();
         ask.wants.iter().map(|want| memory.index(&want.function)).collect()
     };
-    // A due job may be older than those that are ready, so the writer gets one round to queue it.
-    let mut waits_for_due = true;
+    // A due job may be older than those that are ready, so the writer gets its rounds to queue it.
+    let mut rounds_for_due = ROUNDS_FOR_DUE;
     loop {
-        let waiter = match look(shared, &ask, &wanted, waits_for_due)? {
+        let waiter = match look(shared, &ask, &wanted, rounds_for_due > 0)? {
             Look::Leased(leased) => return Ok(leased),
             Look::Nothing(waiter) => waiter,
         };
@@ -61,12 +64,12 @@ pub(crate) async fn lease(shared: &Shared, ask: Ask) -> Result<Vec<Leased>, Erro
         }
         if waiter.is_behind {
             shared.inbox.poke();
-            waits_for_due = false;
+            rounds_for_due = rounds_for_due.saturating_sub(1);
         }
         // Any arm may be dropped: none holds a job.
         tokio::select! {
             () = waiter.bell.notified() => {}
-            () = shared.clock.reached(waiter.next_due), if waiter.next_due != NEVER => waits_for_due = true,
+            () = shared.clock.reached(waiter.next_due), if waiter.next_due != NEVER => rounds_for_due = ROUNDS_FOR_DUE,
             () = tokio::time::sleep_until(deadline) => {}
         }
         drop(waiting);
@@ -80,11 +83,8 @@ fn look(shared: &Shared, ask: &Ask, wanted: &[usize], waits_for_due: bool) -> Re
         memory.check_open()?;
         let next_due = memory.next_due_of(wanted);
         let is_due = next_due <= now;
-        let (leased, moved) = if is_due && waits_for_due {
-            Default::default()
-        } else {
-            memory.lease(ask, wanted, now, monotonic)?
-        };
+        let (leased, moved) =
+            if is_due && waits_for_due { Default::default() } else { memory.lease(ask, wanted, now, monotonic)? };
         if leased.is_empty() {
             let is_behind = is_due || memory.is_dry(wanted);
             let (key, bell) = memory.waiters.join(wanted.to_vec(), is_behind);

@@ -127,7 +127,8 @@ fn streams(shared: &Shared, filter: &Filter, before: Option<Place>) -> Vec<Strea
     let before = before.map_or((i64::MAX, i64::MAX), |(at, id)| (stored_time(at), crate::rows::key(id)));
     let memory = shared.memory();
     let functions = memory.functions.iter().enumerate();
-    let functions = functions.filter(|(_, function)| filter.function.as_ref().is_none_or(|name| *name == function.name));
+    let functions =
+        functions.filter(|(_, function)| filter.function.as_ref().is_none_or(|name| *name == function.name));
     let mut streams = Vec::new();
     for (index, _) in functions {
         let states = State::ALL.into_iter().filter(|state| *state != State::Running && wants(filter, *state));

@@ -137,7 +137,11 @@ impl Memory {
     /// A job of a function waits for this time.
     pub(crate) fn schedule(&mut self, index: usize, due_at: UnixMs) {
         let next_due = &mut self.functions[index].next_due;
-        *next_due = due_at.min(*next_due);
+        if due_at < *next_due {
+            *next_due = due_at;
+            // Who waits without a time looks again, and then waits for this one.
+            self.waiters.wake(index, usize::MAX);
+        }
     }
 
     /// When the next job of any function is due.
@@ -153,16 +157,13 @@ impl Memory {
     /// Whether the writer has a window of these functions to fill before there is nothing to lease.
     pub(crate) fn is_dry(&self, functions: &[usize]) -> bool {
         let mut functions = functions.iter().map(|index| &self.functions[*index]);
-        functions.any(|function| {
-            !function.stored.paused && !function.window.is_whole() && !function.window.has_ready()
-        })
+        functions.any(|function| !function.stored.paused && !function.window.is_whole() && !function.window.has_ready())
     }
 
     /// The functions whose windows the writer should fill; `only_dry` those alone from which nothing can be taken.
     pub(crate) fn wanting_refill(&self, only_dry: bool) -> Vec<usize> {
-        let wants = |index: &usize| {
-            self.wants_refill(*index) && !(only_dry && self.functions[*index].window.has_ready())
-        };
+        let wants =
+            |index: &usize| self.wants_refill(*index) && !(only_dry && self.functions[*index].window.has_ready());
         (0..self.functions.len()).filter(wants).collect()
     }
 
@@ -202,10 +203,6 @@ impl Memory {
 impl Function {
     /// The counts as the contract has them.
     pub(crate) fn stats(&self) -> FunctionStats {
-        FunctionStats {
-            queued: self.stored.queued.saturating_sub(self.running),
-            running: self.running,
-            ..self.stored
-        }
+        FunctionStats { queued: self.stored.queued.saturating_sub(self.running), running: self.running, ..self.stored }
     }
 }

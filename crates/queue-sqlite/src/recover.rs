@@ -26,9 +26,8 @@ pub(crate) struct Known {
 /// Begins a new life: the epoch moves on, durably.
 pub(crate) fn begin_life(connection: &Connection) -> SqlResult<Known> {
     connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'epoch'", [])?;
-    let meta = |name: &str| {
-        connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, i64>(0))
-    };
+    let meta =
+        |name: &str| connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, i64>(0));
     let newest: Option<i64> = connection.query_row("SELECT max(seq) FROM jobs", [], |row| row.get(0))?;
     let last = meta("sequence")?.max(newest.unwrap_or(0));
     Ok(Known {

@@ -74,8 +74,8 @@ impl Read {
         let most = limit(jobs_max - self.ready.len() + 1);
         let mut rows = statement.query(params![function.cast_signed() as i64, rank.get(), pos, seq, most])?;
         while let Some(row) = rows.next()? {
-            let is_full = self.ready.len() >= jobs_max
-                || (self.bytes >= bytes_max && self.ready.len() >= WINDOW_JOBS_SURE);
+            let is_full =
+                self.ready.len() >= jobs_max || (self.bytes >= bytes_max && self.ready.len() >= WINDOW_JOBS_SURE);
             if is_full {
                 return Ok(false);
             }

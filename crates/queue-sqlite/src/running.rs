@@ -87,8 +87,7 @@ impl Memory {
         self.serial += 1;
         let Ready { job: mut stored, input } = ready;
         let job = Arc::make_mut(&mut stored);
-        let token =
-            LeaseToken { job: job.id, attempt: job.tally.attempts + 1, epoch: self.epoch, serial: self.serial };
+        let token = LeaseToken { job: job.id, attempt: job.tally.attempts + 1, epoch: self.epoch, serial: self.serial };
         let started_before = job.started_at;
         record::start(job, now)?;
         let leased = Leased { lease: Lease::new(token), job: job.clone(), input: input.clone() };
@@ -129,9 +128,8 @@ impl Memory {
     /// The job on which this very lease stands, unless its end is already on the way.
     pub(crate) fn held(&mut self, token: LeaseToken, monotonic: Duration) -> Result<&mut Running, Error> {
         let running = self.running.get_mut(&token.job);
-        let is_held = |running: &&mut Running| {
-            running.token == token && !running.is_settling && !running.is_over(monotonic)
-        };
+        let is_held =
+            |running: &&mut Running| running.token == token && !running.is_settling && !running.is_over(monotonic);
         running.filter(is_held).ok_or(Error::StaleLease(token.job))
     }
 

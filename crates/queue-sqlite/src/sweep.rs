@@ -133,7 +133,8 @@ impl Sweep {
         for (function, name) in functions {
             let named = self.retention.iter().find(|(named, _)| *named == name).map(|(_, keep)| *keep);
             let keep = named.unwrap_or(Keep { succeeded: KEEP_SUCCEEDED_DEFAULT, failed: KEEP_FAILED_DEFAULT });
-            let ages = [(State::Succeeded, keep.succeeded), (State::Failed, keep.failed), (State::Cancelled, keep.failed)];
+            let ages =
+                [(State::Succeeded, keep.succeeded), (State::Failed, keep.failed), (State::Cancelled, keep.failed)];
             for (state, age_max) in ages {
                 let age_max = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
                 let Some(before) = tx.now.0.checked_sub(age_max).map(UnixMs) else { continue };

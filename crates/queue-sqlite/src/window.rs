@@ -93,8 +93,8 @@ impl Window {
     /// Only the writer calls this: letting the last job go moves the tail back.
     pub(crate) fn offer(&mut self, ready: Ready, free: usize) {
         let place = ready.place();
-        let has_room = self.jobs.len() < WINDOW_JOBS_MAX
-            && (ready.cost() <= free || self.jobs.len() < WINDOW_JOBS_SURE);
+        let has_room =
+            self.jobs.len() < WINDOW_JOBS_MAX && (ready.cost() <= free || self.jobs.len() < WINDOW_JOBS_SURE);
         if !self.covers(place) {
             return;
         }

@@ -115,11 +115,8 @@ impl Writer<'_> {
     pub(crate) fn round(&mut self, operations: Vec<Operation>) -> Result<(), Error> {
         let mut effects = Effects::default();
         let units: usize = operations.iter().map(Operation::units).sum();
-        let committed = if operations.is_empty() && !self.has_chores() {
-            Ok(())
-        } else {
-            self.batch(operations, &mut effects)
-        };
+        let committed =
+            if operations.is_empty() && !self.has_chores() { Ok(()) } else { self.batch(operations, &mut effects) };
         // Gaps are filled before anyone is answered: who retried a job and then leases must find it.
         self.refill(true);
         effects.carry_out(&self.shared);

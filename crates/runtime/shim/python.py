@@ -19,7 +19,6 @@ JOB_HEAD = Struct("<IBIIIQBBH")
 RESULT_HEAD = Struct("<IBIHBH")
 FAILURE_HEAD = Struct("<IBI")
 READ_BYTES = 65536 + 4096
-DESCRIPTORS_MAX = 1024
 JSON_TYPE, TEXT_TYPE, BYTES_TYPE = "application/json", "text/plain; charset=utf-8", "application/octet-stream"
 CONTEXT_NAMES = ("ctx", "context")
 
@@ -75,9 +74,6 @@ class Channel:
 
     def __init__(self, fd):
         self.fd = fd
-        # What else the server's own parent left open is nothing for functions.
-        os.closerange(3, fd)
-        os.closerange(fd + 1, DESCRIPTORS_MAX)
         os.set_inheritable(fd, False)
         os.register_at_fork(after_in_child=self.forget)
 

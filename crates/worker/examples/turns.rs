@@ -64,8 +64,11 @@ async fn measure(concurrency: u32, jobs: usize, slots: usize) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     if jobs == 0 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let cpu = cpu_time();
         tokio::time::sleep(Duration::from_secs(60)).await;
         println!("idle for a minute: {:.2} ms of CPU", (cpu_time() - cpu).as_secs_f64() * 1e3);
+        return;
     }
     let (wall, cpu) = (began.elapsed(), cpu_time() - cpu);
     shutdown.cancel();

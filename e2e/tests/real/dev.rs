@@ -112,7 +112,8 @@ fn an_empty_folder_gets_a_function_and_a_line_to_try() {
     assert_eq!(sh(&format!("{} --silent --show-error --fail", dev.command("Try"))), "{\"hello\":\"world\"}");
     let accepted = sh(&format!("{} --silent --show-error --fail", dev.command("Later")));
     assert!(accepted.contains("\"state\":\"queued\""), "{accepted}");
-    let data: Vec<_> = std::fs::read_dir(dev.app()).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
+    let data: Vec<_> =
+        std::fs::read_dir(dev.app()).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(data.len(), 2, "hello.py and .kvern, nothing else: {data:?}");
 }
 
@@ -176,7 +177,8 @@ fn a_save_reloads_and_a_broken_one_changes_nothing() {
 fn a_taken_port_is_named_with_its_holder() {
     let dev = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
     let address = dev.http.address.to_string();
-    let output = Command::new(kvern()).args(["dev", "--data", "other", "--listen", &address]).current_dir(dev.app()).output();
+    let output =
+        Command::new(kvern()).args(["dev", "--data", "other", "--listen", &address]).current_dir(dev.app()).output();
     let output = output.expect("kvern runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{said}");
@@ -208,7 +210,8 @@ fn ctrl_c_ends_it_well_also_under_a_job() {
     let idle = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
     let (status, took) = idle.interrupt();
     assert!(status.code() == Some(0) && took < STOP, "{status}, {took:?}");
-    let manifest = "[functions.long]\nexec = [\"sh\", \"-c\", \"echo $$ > pid.part; mv pid.part pid; exec sleep 1000\"]\n";
+    let manifest =
+        "[functions.long]\nexec = [\"sh\", \"-c\", \"echo $$ > pid.part; mv pid.part pid; exec sleep 1000\"]\n";
     let busy = Dev::start(&[("kvern.toml", manifest)], &[]);
     let _ = busy.http.submit("long", "");
     let pid = until("the job to run", || std::fs::read_to_string(busy.app().join("pid")).ok());
@@ -227,7 +230,8 @@ fn a_new_function_works_in_each_language() {
     for language in ["python", "node", "shell"] {
         let name = format!("in-{language}");
         let arguments = ["new", &name, "--language", language];
-        let output = Command::new(kvern()).args(arguments).current_dir(folder.path().join("app")).output().expect("kvern runs");
+        let output =
+            Command::new(kvern()).args(arguments).current_dir(folder.path().join("app")).output().expect("kvern runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && said.contains("next: kvern dev"), "{said}");
     }

@@ -81,7 +81,22 @@ impl Stage {
         let traces = tempfile::Builder::new().prefix("kvern-e2e-strace-").tempdir().expect("a folder");
         let prefix = traces.path().join("trace").display().to_string();
         // As a grandchild (-D), so that the server is our own child; a file per process, so that no line is torn.
-        let under = ["strace", "-D", "--seccomp-bpf", "-ff", "-y", "-qq", "-s", "4096", "-e", TRACED, "-e", "signal=none", "-o", &prefix];
+        let under = [
+            "strace",
+            "-D",
+            "--seccomp-bpf",
+            "-ff",
+            "-y",
+            "-qq",
+            "-s",
+            "4096",
+            "-e",
+            TRACED,
+            "-e",
+            "signal=none",
+            "-o",
+            &prefix,
+        ];
         Self { server: Server::start_as(Start { files, under: &under, ..Start::default() }), traces }
     }
 
@@ -92,7 +107,10 @@ impl Stage {
         let deeds = deeds(self.traces.path(), &self.server.home);
         assert!(deeds.len() > 100, "the trace sees the server: {} deeds", deeds.len());
         let (data, own) = (self.server.data.clone(), self.server.home.join("data"));
-        deeds.into_iter().filter(|deed| !deed.paths.iter().all(|path| is_allowed(path, &data, &own)) || deed.leaves).collect()
+        deeds
+            .into_iter()
+            .filter(|deed| !deed.paths.iter().all(|path| is_allowed(path, &data, &own)) || deed.leaves)
+            .collect()
     }
 }
 
@@ -146,7 +164,10 @@ fn nothing_is_written_outside_the_data_directory() {
             .into_iter()
             .partition(|deed| deed.paths == [outside.clone()] || deed.line.contains("inet_addr(\"192.0.2.1\")"));
         assert!(astray.is_empty(), "{}", lines(&astray));
-        assert!(on_purpose.iter().any(|deed| deed.leaves) && on_purpose.iter().any(|deed| !deed.leaves), "{on_purpose:?}");
+        assert!(
+            on_purpose.iter().any(|deed| deed.leaves) && on_purpose.iter().any(|deed| !deed.leaves),
+            "{on_purpose:?}"
+        );
     });
 }
 

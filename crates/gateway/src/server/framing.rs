@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn spoilt_bytes_reach_no_parser() {
-        let mut bytes = b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nContent-Length: x\r\n\r\nGET /c HTTP/1.1\r\n\r\n".to_vec();
+        let mut bytes =
+            b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nContent-Length: x\r\n\r\nGET /c HTTP/1.1\r\n\r\n".to_vec();
         Framing::new().watch(&mut bytes);
         let whole = bytes.iter().position(|byte| *byte == 0).expect("the rest is spoilt");
         assert_eq!(&bytes[..whole], b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n");

@@ -30,14 +30,18 @@ async fn every_method_on_every_path_needs_the_token_but_the_probes() {
     }
     server.get("/readyz?verbose").await.problem(401, "unauthorized");
     let wrong = [("authorization", "Bearer wrong")];
-    assert_eq!(server.send("GET", "/v1/jobs", &wrong, "").await.problem(401, "unauthorized")["detail"], "the token is wrong");
+    assert_eq!(
+        server.send("GET", "/v1/jobs", &wrong, "").await.problem(401, "unauthorized")["detail"],
+        "the token is wrong"
+    );
     assert_eq!(server.jobs(), 0);
 }
 
 #[tokio::test]
 async fn the_token_opens_every_route_by_any_name() {
     let server = guarded().await;
-    let headers = [("authorization", "Bearer s3cret"), ("host", "kvern.example"), ("origin", "https://elsewhere.example")];
+    let headers =
+        [("authorization", "Bearer s3cret"), ("host", "kvern.example"), ("origin", "https://elsewhere.example")];
     for route in &ROUTES {
         let answer = server.send(route.method.as_str(), &filled(route.path), &headers, "").await;
         assert!(![401, 403].contains(&answer.status), "{} {}", route.path, answer.text());

@@ -31,7 +31,10 @@ async fn a_dead_letter_gets_another_life() {
     let server = Server::start().await;
     let id = server.finished(Err(Failure::new(FailureCode::Permanent, "no"))).await;
     let job = server.post(&format!("/v1/jobs/{id}/retry"), "").await.json();
-    assert_eq!((&job["state"], &job["failures"], &job["attempts"][0]["error"]), (&"queued".into(), &0.into(), &"no".into()));
+    assert_eq!(
+        (&job["state"], &job["failures"], &job["attempts"][0]["error"]),
+        (&"queued".into(), &0.into(), &"no".into())
+    );
 }
 
 #[tokio::test]
@@ -59,7 +62,12 @@ async fn functions_are_listed_without_their_secrets() {
     let server = Server::start().await;
     let answer = server.get("/v1/functions").await;
     let functions = answer.json();
-    let names: Vec<&str> = functions["functions"].as_array().expect("a list").iter().map(|f| f["name"].as_str().expect("a name")).collect();
+    let names: Vec<&str> = functions["functions"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|f| f["name"].as_str().expect("a name"))
+        .collect();
     assert_eq!(names, ["hello", "report", "small", "upload"]);
     assert_eq!(functions["functions"][3]["route"], "POST /submit-job");
     assert_eq!(functions["functions"][2]["error"], "no such file");

@@ -13,10 +13,9 @@ const JOBS: &str = "/v1/functions/hello/jobs";
 const SMALL: &str = "/v1/functions/small/jobs";
 
 fn chunked(path: &str, chunks: &[&[u8]]) -> Vec<u8> {
-    let mut request = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
-    .into_bytes();
+    let mut request =
+        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .into_bytes();
     for chunk in chunks {
         request.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
         request.extend_from_slice(chunk);
@@ -75,7 +74,8 @@ async fn a_body_that_grows_over_the_limit_is_refused() {
 async fn a_client_that_sends_all_before_it_reads_still_sees_the_refusal() {
     let server = Server::start().await;
     // Ten megabytes do not fit into the sockets' buffers: closing at once would reset the connection.
-    let mut request = b"POST /v1/functions/small/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n".to_vec();
+    let mut request =
+        b"POST /v1/functions/small/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n".to_vec();
     request.resize(request.len() + 10_000_000, b'x');
     let answer = raw(server.address, &request).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
@@ -99,7 +99,8 @@ async fn the_bytes_in_flight_are_bounded() {
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(server.address).await.expect("the gateway listens");
-        let head = format!("POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4000\r\n\r\n");
+        let head =
+            format!("POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4000\r\n\r\n");
         stream.write_all(&[head.as_bytes(), &[b'x'; 4000]].concat()).await.expect("sent");
         held.push(stream);
     }

@@ -51,9 +51,9 @@ async fn a_failed_call_says_what_the_function_said() {
         (FailureCode::Timeout, 504, "timeout"),
         (FailureCode::BadInput, 400, "bad_input"),
     ] {
-        server.play(async move |_| {
+        server.play(move |_| {
             let failure = Failure::new(code, "no such file").with_class("OSError").with_trace("line 1\nline 2");
-            Err(CallError::Failed(failure))
+            async { Err(CallError::Failed(failure)) }
         });
         let answer = server.post(HELLO, "").await;
         let problem = answer.problem(status, word);
@@ -96,7 +96,8 @@ async fn a_streamed_input_over_the_limit_is_a_413_whatever_the_function_makes_of
         Ok(_) => panic!("the body is too large"),
         Err(error) => Err(CallError::Failed(Failure::new(FailureCode::Exception, error.to_string()))),
     });
-    let mut request = b"POST /v1/functions/small HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n".to_vec();
+    let mut request =
+        b"POST /v1/functions/small HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n".to_vec();
     request.extend_from_slice(&[b'x'; 2000]);
     request.extend_from_slice(b"\r\n0\r\n\r\n");
     let mut stream = tokio::net::TcpStream::connect(server.address).await.expect("the gateway listens");

@@ -187,10 +187,12 @@ pub(crate) async fn collect(body: Body) -> std::io::Result<Vec<u8>> {
         Body::Bytes(bytes) => Ok(bytes.to_vec()),
         Body::File(path, _) => tokio::fs::read(path).await,
         Body::Stream(stream) => {
-            stream.try_fold(Vec::new(), async |mut all, piece| {
-                all.extend_from_slice(&piece);
-                Ok(all)
-            }).await
+            stream
+                .try_fold(Vec::new(), async |mut all, piece| {
+                    all.extend_from_slice(&piece);
+                    Ok(all)
+                })
+                .await
         }
     }
 }

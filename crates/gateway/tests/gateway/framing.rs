@@ -39,7 +39,8 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
 async fn what_came_before_is_still_answered() {
     let server = Server::start().await;
     let good = "POST /v1/functions/hello/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi";
-    let bad = "POST /v1/functions/hello/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi";
+    let bad =
+        "POST /v1/functions/hello/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi";
     let answer = raw(server.address, format!("{good}{good}{bad}{good}").as_bytes()).await;
     assert_eq!(answer.matches("HTTP/1.1 202 ").count(), 2, "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 400 ").count(), 1, "{answer}");

@@ -57,7 +57,9 @@ async fn what_is_not_understood_is_refused() {
         let problem = server.get(&format!("/v1/jobs?{query}")).await.problem(400, "bad_query");
         assert_eq!(problem["hint"], hint);
     }
-    for query in ["limit=0", "limit=501", "limit=x", "since=yesterday", "function=No%20name", "state=a&state=b", "limit=%zz"] {
+    for query in
+        ["limit=0", "limit=501", "limit=x", "since=yesterday", "function=No%20name", "state=a&state=b", "limit=%zz"]
+    {
         server.get(&format!("/v1/jobs?{query}")).await.problem(400, "bad_query");
     }
 }

@@ -23,7 +23,10 @@ async fn a_record_follows_the_job() {
     let answer = server.get(&path).await;
     let job = answer.json();
     assert_eq!(job["state"], "succeeded");
-    assert_eq!(job["result"], serde_json::json!({"content_type": "text/plain", "bytes": 4, "url": format!("{path}/result")}));
+    assert_eq!(
+        job["result"],
+        serde_json::json!({"content_type": "text/plain", "bytes": 4, "url": format!("{path}/result")})
+    );
     assert_eq!(job["attempts"][0]["outcome"], "succeeded");
     assert_eq!(job["attempts"][0]["version"], "abc123");
     assert_eq!(job["error"], serde_json::Value::Null);
@@ -118,9 +121,15 @@ async fn a_wait_has_a_unit() {
 async fn unknown_and_malformed_ids_are_told_apart() {
     let server = Server::start().await;
     let unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
-    for (method, rest) in
-        [("GET", ""), ("GET", "?wait=1s"), ("GET", "/result"), ("GET", "/logs"), ("GET", "/input"), ("POST", "/cancel"), ("POST", "/retry")]
-    {
+    for (method, rest) in [
+        ("GET", ""),
+        ("GET", "?wait=1s"),
+        ("GET", "/result"),
+        ("GET", "/logs"),
+        ("GET", "/input"),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+    ] {
         server.send(method, &format!("/v1/jobs/{unknown}{rest}"), &[], "").await.problem(404, "unknown_job");
         server.send(method, &format!("/v1/jobs/42{rest}"), &[], "").await.problem(400, "bad_job_id");
     }

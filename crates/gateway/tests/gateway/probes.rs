@@ -14,7 +14,10 @@ async fn a_healthy_server_is_ready() {
     assert_eq!((&verbose["ready"], &verbose["queue"]["ok"]), (&true.into(), &true.into()));
     assert_eq!(verbose["queue"]["durability"], "memory");
     let small = &verbose["functions"][2];
-    assert_eq!((&small["name"], &small["ok"], &small["error"]), (&"small".into(), &false.into(), &"no such file".into()));
+    assert_eq!(
+        (&small["name"], &small["ok"], &small["error"]),
+        (&"small".into(), &false.into(), &"no such file".into())
+    );
 }
 
 #[tokio::test]

@@ -60,7 +60,9 @@ async fn an_unknown_function_is_named_with_its_neighbour() {
     let server = Server::start().await;
     let problem = server.post("/v1/functions/helo/jobs", "").await.problem(404, "unknown_function");
     assert_eq!(problem["hint"], "did you mean `hello`?");
-    for (method, path) in [("POST", "/v1/functions/nobody"), ("GET", "/v1/functions/nobody"), ("POST", "/v1/functions/HELLO/jobs")] {
+    for (method, path) in
+        [("POST", "/v1/functions/nobody"), ("GET", "/v1/functions/nobody"), ("POST", "/v1/functions/HELLO/jobs")]
+    {
         server.send(method, path, &[], "").await.problem(404, "unknown_function");
     }
 }
@@ -68,7 +70,15 @@ async fn an_unknown_function_is_named_with_its_neighbour() {
 #[tokio::test]
 async fn wrong_options_store_nothing() {
     let server = Server::start().await;
-    for query in ["dealy=5m", "delay=5", "priority=11", "tag=novalue", "expires_in=0", "delay=1h&expires_in=1m", "tag=a:1&tag=a:2"] {
+    for query in [
+        "dealy=5m",
+        "delay=5",
+        "priority=11",
+        "tag=novalue",
+        "expires_in=0",
+        "delay=1h&expires_in=1m",
+        "tag=a:1&tag=a:2",
+    ] {
         server.post(&format!("{JOBS}?{query}"), "").await.problem(400, "bad_query");
     }
     let headers = [("content-type", "text/\u{e9}")];

@@ -114,7 +114,13 @@ impl Server {
         Self { address, queue, theatre, functions: sender, metrics, clock, stop, ended }
     }
 
-    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
         client::send(self.address, method, path, headers, body).await
     }
 

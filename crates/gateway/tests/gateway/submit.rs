@@ -115,7 +115,9 @@ async fn prefer_wait_tells_a_failure_as_a_call_does() {
     let server = Server::start().await;
     let work = async {
         let leased = server.lease().await;
-        server.settle(leased, Err(kvern_core::Failure::new(kvern_core::FailureCode::Permanent, "no such customer"))).await;
+        server
+            .settle(leased, Err(kvern_core::Failure::new(kvern_core::FailureCode::Permanent, "no such customer")))
+            .await;
     };
     let prefer = [("prefer", "respond-async, wait=30")];
     let (answer, ()) = tokio::join!(server.send("POST", "/v1/functions/hello", &prefer, "hi"), work);

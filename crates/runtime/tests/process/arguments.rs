@@ -98,15 +98,18 @@ async fn the_content_type_decides_between_json_and_bytes() {
     let python = bench.python(text, None);
     let text = "export default (event, ctx) => [event?.constructor.name ?? null, ctx.content_type];\n";
     let node = bench.node(text, None);
-    for (content_type, in_python, in_node) in [
-        ("", "dict", "Object"),
-        ("application/json", "dict", "Object"),
-        ("application/json; charset=utf-8", "dict", "Object"),
-        ("Application/Vnd.Api+JSON;x=y", "dict", "Object"),
+    let form = "application/x-www-form-urlencoded";
+    for (content_type, input, in_python, in_node) in [
+        ("", "{}", "dict", "Object"),
+        ("application/json", "{}", "dict", "Object"),
+        ("application/json; charset=utf-8", "{}", "dict", "Object"),
+        ("Application/Vnd.Api+JSON;x=y", "{}", "dict", "Object"),
+        ("text/plain", "{}", "bytes", "Buffer"),
+        ("image/png", "{}", "bytes", "Buffer"),
         // What curl says of everything that is sent with -d.
-        ("application/x-www-form-urlencoded", "dict", "Object"),
-        ("text/plain", "bytes", "Buffer"),
-        ("image/png", "bytes", "Buffer"),
+        (form, "{}", "dict", "Object"),
+        (form, "[]", "list", "Array"),
+        (form, "a=b", "bytes", "Buffer"),
     ] {
         for (function, expected) in [(&python, in_python), (&node, in_node)] {
             let run = run(&bench, function, content_type, input).await;

@@ -17,8 +17,13 @@ fn completions_are_good_scripts_in_each_shell() {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("completions");
             std::fs::write(&path, script).expect("written");
-            let read = Command::new(shell).arg("-n").arg(&path).stderr(Stdio::piped()).output().expect("the shell runs");
-            assert!(read.status.success() && read.stderr.is_empty(), "{shell}: {}", String::from_utf8_lossy(&read.stderr));
+            let read =
+                Command::new(shell).arg("-n").arg(&path).stderr(Stdio::piped()).output().expect("the shell runs");
+            assert!(
+                read.status.success() && read.stderr.is_empty(),
+                "{shell}: {}",
+                String::from_utf8_lossy(&read.stderr)
+            );
         }
     }
 }

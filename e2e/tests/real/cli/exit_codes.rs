@@ -12,6 +12,9 @@ exec = [\"cat\"]
 [functions.bad]
 exec = [\"sh\", \"-c\", \"exit 65\"]
 
+[functions.failing]
+exec = [\"sh\", \"-c\", \"exit 1\"]
+
 [functions.slow]
 exec = [\"sleep\", \"1000\"]
 timeout = \"10m\"
@@ -27,10 +30,12 @@ fn each_exit_code_means_what_the_help_says() {
     let broken = server.home.join("broken.toml");
     std::fs::write(&broken, "[functions.x]\nexce = [\"cat\"]\n").expect("written");
     let broken = broken.display().to_string();
-    let cases: [(i32, &[&str]); 17] = [
+    let cases: [(i32, &[&str]); 18] = [
         (0, &["invoke", "good", "-d", "x"]),
         (0, &["invoke", "good", "-d", "x", "--wait", "30s"]),
-        (1, &["invoke", "bad"]),
+        (1, &["invoke", "failing"]),
+        // The function says that its caller sent what it cannot take.
+        (2, &["invoke", "bad"]),
         (2, &["invoke"]),
         (2, &["jobs", "list", "--color"]),
         (2, &["jobs", "get", "no-id"]),

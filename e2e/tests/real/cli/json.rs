@@ -29,7 +29,11 @@ fn every_verb_prints_one_document() {
     let good = id(&json(&server, &["invoke", "good", "--async", "-d", "{\"a\": 1}"]));
     let done = json(&server, &["jobs", "get", &good, "--wait", "30s"]);
     assert_eq!((&done["id"], &done["state"]), (&good.as_str().into(), &"succeeded".into()));
-    assert_eq!(json(&server, &["invoke", "good", "-d", "{\"a\": 1}"]), serde_json::json!({ "a": 1 }), "the function's own");
+    assert_eq!(
+        json(&server, &["invoke", "good", "-d", "{\"a\": 1}"]),
+        serde_json::json!({ "a": 1 }),
+        "the function's own"
+    );
     let list = json(&server, &["jobs", "list", "--function", "good", "--state", "succeeded", "--since", "1h"]);
     assert_eq!(list["jobs"][0]["id"], good.as_str());
     let bad = id(&json(&server, &["invoke", "bad", "--async"]));
@@ -69,7 +73,9 @@ fn a_token_is_a_document_too() {
 fn what_is_for_people_is_not_on_stdout() {
     let server = Server::start(&[("kvern.toml", MANIFEST)]);
     let data = server.data.display().to_string();
-    for arguments in [&["healthcheck"][..], &["healthcheck", "--ready"], &["reload", "--data", &data], &["new", "other"]] {
+    for arguments in
+        [&["healthcheck"][..], &["healthcheck", "--ready"], &["reload", "--data", &data], &["new", "other"]]
+    {
         for format in ["table", "json"] {
             if arguments[0] == "new" {
                 let _ = std::fs::remove_file(server.home.join("kvern.toml"));

@@ -17,7 +17,10 @@ fn the_reference_page_is_the_one_that_the_code_makes() {
         std::fs::write(&path, &made).expect("the page is written");
     }
     let page = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(page == made, "docs/kvern-toml.md is of another time: {UPDATE}=1 cargo test -p kvern-e2e the_reference_page");
+    assert!(
+        page == made,
+        "docs/kvern-toml.md is of another time: {UPDATE}=1 cargo test -p kvern-e2e the_reference_page"
+    );
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn what_goes_in_comes_out_byte_for_byte() {
 fn large_bytes_lie_beside_the_database_and_survive_a_kill() {
     let mut server = Server::start(&[("kvern.toml", MANIFEST), ("echo.py", ECHO_PY), ("echo.mjs", ECHO_MJS)]);
     let input = noise(1 << 20);
-    let id = server.http.ask("POST", "/v1/functions/cat/jobs", &[], &input).json()["id"].as_str().expect("an id").to_owned();
+    let id =
+        server.http.ask("POST", "/v1/functions/cat/jobs", &[], &input).json()["id"].as_str().expect("an id").to_owned();
     assert_eq!(server.http.finished(&id)["state"], "succeeded");
     let blobs = files_below(&server.data.join("blobs"));
     assert_eq!(blobs.iter().filter(|bytes| **bytes == 1 << 20).count(), 2, "input and result: {blobs:?}");

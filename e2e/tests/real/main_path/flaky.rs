@@ -41,7 +41,11 @@ fn a_function_fails_is_retried_becomes_a_dead_letter_is_mended_and_succeeds() {
 }
 
 fn is_a_dead_letter(job: &Value, file: &str) {
-    assert_eq!((&job["state"], &job["failures"], &job["attempts_max"]), (&"failed".into(), &3.into(), &3.into()), "{job}");
+    assert_eq!(
+        (&job["state"], &job["failures"], &job["attempts_max"]),
+        (&"failed".into(), &3.into(), &3.into()),
+        "{job}"
+    );
     assert_eq!((&job["error"]["class"], &job["error"]["code"]), (&"ZeroDivisionError".into(), &"exception".into()));
     let trace = job["error"]["trace"].as_str().expect("a trace");
     assert!(trace.contains(&format!("File \"{file}\", line 6, in flaky")), "{trace}");
@@ -67,6 +71,7 @@ fn a_failed_attempt_tells_when_the_next_one_comes() {
         (job["failures"] == 1).then_some(job)
     });
     assert_eq!((&job["state"], &job["error"]["code"]), (&"scheduled".into(), &"retry".into()), "{job}");
-    let hour = |time: &Value| time.as_str().and_then(|t| t.get(11..13)).and_then(|h| h.parse::<u32>().ok()).expect("a time");
+    let hour =
+        |time: &Value| time.as_str().and_then(|t| t.get(11..13)).and_then(|h| h.parse::<u32>().ok()).expect("a time");
     assert_eq!(hour(&job["due_at"]), (hour(&job["attempts"][0]["finished_at"]) + 1) % 24, "{job}");
 }

@@ -13,14 +13,34 @@ const ADA: &str = "{\"name\": \"Ada\"}";
 
 /// The fields of a job, as `docs/http-api.md` has them.
 const FIELDS: [&str; 22] = [
-    "attempt", "attempts", "attempts_max", "cancel_requested", "content_type", "created_at", "due_at", "error",
-    "expires_at", "failures", "finished_at", "function", "id", "input_bytes", "interruptions", "links", "priority",
-    "result", "started_at", "state", "strikes", "tags",
+    "attempt",
+    "attempts",
+    "attempts_max",
+    "cancel_requested",
+    "content_type",
+    "created_at",
+    "due_at",
+    "error",
+    "expires_at",
+    "failures",
+    "finished_at",
+    "function",
+    "id",
+    "input_bytes",
+    "interruptions",
+    "links",
+    "priority",
+    "result",
+    "started_at",
+    "state",
+    "strikes",
+    "tags",
 ];
 
 fn hello() -> Option<Server> {
     let example = of_repository("examples/hello");
-    needs::programs(&["python3", "node"]).then(|| Server::start_as(Start { copy_of: Some(&example), ..Start::default() }))
+    needs::programs(&["python3", "node"])
+        .then(|| Server::start_as(Start { copy_of: Some(&example), ..Start::default() }))
 }
 
 #[test]
@@ -44,14 +64,21 @@ fn a_job_is_acknowledged_run_and_told_of_in_each_language() {
         let path = accepted.header("location").expect("a location").to_owned();
         let id = path.strip_prefix("/v1/jobs/").expect("the path of the job").to_owned();
         let told = accepted.json();
-        assert_eq!((&told["id"], &told["state"], &told["function"]), (&id.as_str().into(), &"queued".into(), &function.into()));
+        assert_eq!(
+            (&told["id"], &told["state"], &told["function"]),
+            (&id.as_str().into(), &"queued".into(), &function.into())
+        );
         assert_eq!(told["links"]["result"], format!("{path}/result"));
 
         let job = server.http.finished(&id);
         let mut fields: Vec<&String> = job.as_object().expect("an object").keys().collect();
         fields.sort();
         assert_eq!(fields, FIELDS);
-        assert_eq!((&job["state"], &job["attempt"], &job["failures"]), (&"succeeded".into(), &1.into(), &0.into()), "{job}");
+        assert_eq!(
+            (&job["state"], &job["attempt"], &job["failures"]),
+            (&"succeeded".into(), &1.into(), &0.into()),
+            "{job}"
+        );
         assert_eq!(job["attempts"][0]["outcome"], "succeeded");
         assert_eq!(job["input_bytes"], ADA.len());
         assert_eq!(job["created_at"], told["created_at"]);
@@ -67,7 +94,8 @@ fn a_job_is_acknowledged_run_and_told_of_in_each_language() {
 
 #[test]
 fn a_wait_ends_with_the_job_or_tells_how_far_it_is() {
-    let manifest = "[functions.patient]\nexec = [\"sh\", \"-c\", \"until test -e go; do sleep 0.02; done; echo done\"]\n";
+    let manifest =
+        "[functions.patient]\nexec = [\"sh\", \"-c\", \"until test -e go; do sleep 0.02; done; echo done\"]\n";
     let server = Server::start(&[("kvern.toml", manifest)]);
     let id = server.http.submit("patient", "");
     until("the job to run", || (server.http.get(&format!("/v1/jobs/{id}")).json()["state"] == "running").then_some(()));

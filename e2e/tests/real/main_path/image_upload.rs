@@ -61,7 +61,10 @@ fn a_posted_photograph_becomes_three_thumbnails() {
     // What is no photograph fails at once and for good, and is no harm to the others.
     let accepted = server.http.ask("POST", "/submit-job", &[("content-type", "image/png")], b"not a photograph");
     let job = server.http.finished(accepted.json()["id"].as_str().expect("an id"));
-    assert_eq!((&job["state"], &job["error"]["code"], &job["failures"]), (&"failed".into(), &"permanent".into(), &1.into()));
+    assert_eq!(
+        (&job["state"], &job["error"]["code"], &job["failures"]),
+        (&"failed".into(), &"permanent".into(), &1.into())
+    );
 }
 
 fn is_right(thumbnail: &Value, side: u32, (width, height): (u32, u32), home: &Path) {

@@ -41,7 +41,8 @@ fn filters_tell_jobs_apart() {
     for id in good.iter().chain([&bad]) {
         let _ = http.finished(id);
     }
-    let listed = |filters: &str| ids(&http.get(&format!("/v1/jobs?{filters}")).json()).into_iter().collect::<BTreeSet<_>>();
+    let listed =
+        |filters: &str| ids(&http.get(&format!("/v1/jobs?{filters}")).json()).into_iter().collect::<BTreeSet<_>>();
     let set = |ids: &[&String]| ids.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     assert_eq!(listed("function=bad"), set(&[&bad]));
     assert_eq!(listed("state=succeeded"), set(&[&good[0], &good[1]]));

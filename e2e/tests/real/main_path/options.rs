@@ -31,7 +31,10 @@ fn the_same_key_makes_one_job() {
     let id = first.json()["id"].as_str().expect("an id").to_owned();
     assert_eq!((first.status, first.json().get("duplicate")), (202, None));
     let again = with_key(&server.http, "\"order-7\"", "one\n");
-    assert_eq!((again.status, &again.json()["id"], &again.json()["duplicate"]), (202, &id.as_str().into(), &true.into()));
+    assert_eq!(
+        (again.status, &again.json()["id"], &again.json()["duplicate"]),
+        (202, &id.as_str().into(), &true.into())
+    );
     let other_body = with_key(&server.http, "order-7", "two\n");
     assert_eq!((other_body.status, &other_body.json()["code"]), (422, &"idempotency_key_reused".into()));
     assert_eq!(server.http.finished(&id)["state"], "succeeded");
@@ -39,7 +42,11 @@ fn the_same_key_makes_one_job() {
     server.kill();
     server.restart();
     let after = with_key(&server.http, "order-7", "one\n").json();
-    assert_eq!((&after["id"], &after["state"]), (&id.as_str().into(), &"succeeded".into()), "the key outlives the server");
+    assert_eq!(
+        (&after["id"], &after["state"]),
+        (&id.as_str().into(), &"succeeded".into()),
+        "the key outlives the server"
+    );
     assert_eq!(notes(&server), ["one"]);
 }
 
@@ -81,7 +88,10 @@ fn the_first_in_rank_runs_first() {
     assert_eq!(server.http.post("/v1/functions/note/pause", "").json()["paused"], true);
     let submit = |rank: u8, word: &str| {
         let path = format!("/v1/functions/note/jobs?priority={rank}");
-        server.http.ask("POST", &path, &[], format!("{word}\n").as_bytes()).json()["id"].as_str().expect("an id").to_owned()
+        server.http.ask("POST", &path, &[], format!("{word}\n").as_bytes()).json()["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
     };
     let ids = [submit(0, "last"), submit(4, "second"), submit(4, "third"), submit(9, "first")];
     assert_eq!(notes(&server), [""; 0], "nothing runs while the function is paused");
@@ -96,7 +106,8 @@ fn the_first_in_rank_runs_first() {
 fn a_job_that_came_too_late_is_a_dead_letter() {
     let server = server();
     let _ = server.http.post("/v1/functions/note/pause", "");
-    let accepted = server.http.ask("POST", "/v1/functions/note/jobs?expires_in=300ms&tag=order:7", &[], b"never\n").json();
+    let accepted =
+        server.http.ask("POST", "/v1/functions/note/jobs?expires_in=300ms&tag=order:7", &[], b"never\n").json();
     let id = accepted["id"].as_str().expect("an id");
     let job = until("the job to expire", || {
         let job = server.http.get(&format!("/v1/jobs/{id}")).json();
@@ -109,6 +120,7 @@ fn a_job_that_came_too_late_is_a_dead_letter() {
 /// Milliseconds of a time as the API writes it, within its day.
 fn ms(time: &str) -> u64 {
     let clock = time.split(['T', 'Z']).nth(1).expect("a time of day");
-    let number = |at: std::ops::Range<usize>| clock.get(at).and_then(|digits| digits.parse::<u64>().ok()).expect("digits");
+    let number =
+        |at: std::ops::Range<usize>| clock.get(at).and_then(|digits| digits.parse::<u64>().ok()).expect("digits");
     ((number(0..2) * 60 + number(3..5)) * 60 + number(6..8)) * 1000 + number(9..12)
 }

@@ -28,7 +28,8 @@ impl Namespace {
         let ran = std::thread::scope(|scope| {
             let inside = || {
                 let namespace = File::open(format!("/run/netns/{}", self.name)).expect("the namespace");
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("we may enter it");
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("we may enter it");
                 run();
             };
             scope.spawn(inside).join()

@@ -99,7 +99,8 @@ fn the_trace_is_read_right() {
     let home = Path::new("/srv/app");
     let read = |line: &str| deed(line, home).map(|deed| (deed.paths, deed.leaves));
     let path = |text: &str| Some((vec![PathBuf::from(text)], false));
-    let opened = |flags: &str, result: &str| read(&format!("openat(AT_FDCWD</srv/app>, \"data/x\", {flags}) = {result}"));
+    let opened =
+        |flags: &str, result: &str| read(&format!("openat(AT_FDCWD</srv/app>, \"data/x\", {flags}) = {result}"));
     assert_eq!(opened("O_WRONLY|O_CREAT, 0666", "3</srv/app/data/x>"), path("/srv/app/data/x"));
     assert_eq!(opened("O_WRONLY|O_CREAT, 0666", "-1 EROFS (Read-only file system)"), path("/srv/app/data/x"));
     assert_eq!(opened("O_RDONLY|O_CLOEXEC", "3</srv/app/data/x>"), None);

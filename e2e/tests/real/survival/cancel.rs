@@ -21,7 +21,9 @@ fn a_queued_and_a_running_job_are_cancelled_within_a_second() {
     // The other tests run beside this one: the best of three counts.
     for _ in 0..3 {
         let running = server.http.submit("long", "");
-        until("the first to run", || (state(&server, &running) == "running" && server.home.join("pid").exists()).then_some(()));
+        until("the first to run", || {
+            (state(&server, &running) == "running" && server.home.join("pid").exists()).then_some(())
+        });
         let queued = server.http.submit("long", "");
         let cancel = |id: &str| server.http.post(&format!("/v1/jobs/{id}/cancel"), "");
         assert_eq!(cancel(&queued).json()["state"], "cancelled", "nothing runs it, so it is cancelled at once");

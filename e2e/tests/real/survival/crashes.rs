@@ -51,7 +51,11 @@ fn a_job_whose_process_was_killed_runs_again_within_a_second() {
         assert_ne!(first, second);
         std::fs::write(server.home.join("go"), "").expect("a file");
         let job = server.http.finished(&id);
-        assert_eq!((&job["state"], &job["strikes"], &job["failures"]), (&"succeeded".into(), &1.into(), &0.into()), "{job}");
+        assert_eq!(
+            (&job["state"], &job["strikes"], &job["failures"]),
+            (&"succeeded".into(), &1.into(), &0.into()),
+            "{job}"
+        );
         let outcomes: Vec<&str> =
             job["attempts"].as_array().expect("attempts").iter().filter_map(|a| a["outcome"].as_str()).collect();
         assert_eq!(outcomes, ["crashed", "succeeded"]);
@@ -69,7 +73,11 @@ fn the_third_strike_makes_a_dead_letter_and_the_next_job_goes_on() {
         kill_process(running(&server, &id, nth), Signal::KILL).expect("it can be killed");
     }
     let job = server.http.finished(&id);
-    assert_eq!((&job["state"], &job["strikes"], &job["error"]["code"]), (&"failed".into(), &3.into(), &"crash".into()), "{job}");
+    assert_eq!(
+        (&job["state"], &job["strikes"], &job["error"]["code"]),
+        (&"failed".into(), &3.into(), &"crash".into()),
+        "{job}"
+    );
     std::fs::write(server.home.join("go"), "").expect("a file");
     let next = server.http.submit("victim", "{}");
     assert_eq!(server.http.finished(&next)["state"], "succeeded");
@@ -89,7 +97,11 @@ fn a_server_that_dies_is_no_strike() {
     running(&server, &id, 2);
     std::fs::write(server.home.join("go"), "").expect("a file");
     let job = server.http.finished(&id);
-    assert_eq!((&job["state"], &job["strikes"], &job["failures"]), (&"succeeded".into(), &0.into(), &0.into()), "{job}");
+    assert_eq!(
+        (&job["state"], &job["strikes"], &job["failures"]),
+        (&"succeeded".into(), &0.into(), &0.into()),
+        "{job}"
+    );
     // One is counted only if the attempt was seen to be more than a moment old (rule 19 of the queue).
     assert!(job["interruptions"].as_u64().is_some_and(|cut| cut <= 1), "{job}");
 }

@@ -55,18 +55,27 @@ fn a_stop_lets_short_jobs_finish_and_releases_long_ones() {
     until("the long one to begin again", || server.home.join("began-long").exists().then_some(()));
     std::fs::write(server.home.join("long"), "").expect("a file");
     let again = server.http.finished(&long);
-    assert_eq!((&again["state"], &again["failures"], &again["strikes"]), (&"succeeded".into(), &0.into(), &0.into()), "{again}");
+    assert_eq!(
+        (&again["state"], &again["failures"], &again["strikes"]),
+        (&"succeeded".into(), &0.into(), &0.into()),
+        "{again}"
+    );
 }
 
 #[test]
 fn a_second_signal_stops_at_once() {
     let mut server = Server::start_with(&[("kvern.toml", MANIFEST)], &["--drain", "10m"]);
-    let id = server.http.ask("POST", "/v1/functions/wait/jobs", &[], b"never\n").json()["id"].as_str().expect("an id").to_owned();
+    let id = server.http.ask("POST", "/v1/functions/wait/jobs", &[], b"never\n").json()["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     until("the job to begin", || server.home.join("began-never").exists().then_some(()));
     server.signal(Signal::TERM);
     until("the first to be heard", || server.log().contains("stopping").then_some(()));
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(130));
     server.restart();
-    until("the job to begin again", || (server.http.get(&format!("/v1/jobs/{id}")).json()["state"] == "running").then_some(()));
+    until("the job to begin again", || {
+        (server.http.get(&format!("/v1/jobs/{id}")).json()["state"] == "running").then_some(())
+    });
 }

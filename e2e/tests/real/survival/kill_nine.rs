@@ -32,7 +32,8 @@ def append(event, ctx):
 /// Submits until told to stop; what was answered with 202 goes to the list. A broken connection acknowledges nothing.
 fn submit_all(http: &Http, acknowledged: &Mutex<Vec<String>>, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let answer = http.try_ask("POST", "/v1/functions/append/jobs", &[("content-type", "application/json")], b"{\"n\":1}");
+        let answer =
+            http.try_ask("POST", "/v1/functions/append/jobs", &[("content-type", "application/json")], b"{\"n\":1}");
         let Ok(answer) = answer else { continue };
         if answer.status == 202 && !answer.body.is_empty() {
             let id = answer.json()["id"].as_str().expect("an id").to_owned();
@@ -52,7 +53,9 @@ fn kill_often(server: &mut Server, count: impl Fn() -> usize) {
         state ^= state << 17;
         let more = 1 + (state % 150) as usize;
         let begun = count();
-        until_within(FINISH, &format!("{more} more before kill {kill}, seed {seed}"), || (count() >= begun + more).then_some(()));
+        until_within(FINISH, &format!("{more} more before kill {kill}, seed {seed}"), || {
+            (count() >= begun + more).then_some(())
+        });
         server.kill();
         server.restart();
     }
@@ -101,7 +104,11 @@ fn every_acknowledged_job_survives_kill_nine() {
 
 /// It succeeded, in its last attempt and in no other; the others were cut off by the death of the server.
 fn has_one_outcome(job: &Value) {
-    assert_eq!((&job["state"], &job["failures"], &job["strikes"]), (&"succeeded".into(), &0.into(), &0.into()), "{job}");
+    assert_eq!(
+        (&job["state"], &job["failures"], &job["strikes"]),
+        (&"succeeded".into(), &0.into(), &0.into()),
+        "{job}"
+    );
     let attempts = job["attempts"].as_array().expect("attempts");
     let succeeded = attempts.iter().filter(|attempt| attempt["outcome"] == "succeeded").count();
     assert_eq!(succeeded, 1, "{job}");
@@ -124,8 +131,12 @@ fn a_second_server_on_the_same_data_is_refused() {
 #[test]
 fn a_killed_server_is_ready_again_with_its_schedule() {
     let mut server = Server::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")]);
-    let later = server.http.post("/v1/functions/cat/jobs?delay=700ms", "later").json()["id"].as_str().expect("an id").to_owned();
-    let far = server.http.post("/v1/functions/cat/jobs?delay=1h", "far").json()["id"].as_str().expect("an id").to_owned();
+    let later = server.http.post("/v1/functions/cat/jobs?delay=700ms", "later").json()["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let far =
+        server.http.post("/v1/functions/cat/jobs?delay=1h", "far").json()["id"].as_str().expect("an id").to_owned();
     let _ = server.http.post("/v1/functions/cat/pause", "");
     server.kill();
     server.restart();

@@ -90,7 +90,9 @@ impl Stage {
     }
 
     fn is_clean(&self, only: &str) {
-        until_within(GONE, &format!("every process to go after {only}: {:?}", self.left()), || self.left().is_empty().then_some(()));
+        until_within(GONE, &format!("every process to go after {only}: {:?}", self.left()), || {
+            self.left().is_empty().then_some(())
+        });
     }
 }
 
