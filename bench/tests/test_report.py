@@ -7,8 +7,8 @@ from kvern_bench.rows import all_cases
 from kvern_bench.settings import QUICK
 from kvern_bench.targets import MISSED
 
-MACHINE = {"cores": 2, "cpu": "a processor", "memory_gib": 8, "system": "Debian", "kernel": "6.1.0", "file_system": "ext4",
-           "wrk_threads": 2, "source": "abc", "versions": {"nginx": "1.22"}}
+MACHINE = {"cores": 2, "cpu": "a processor", "memory_gib": 8, "system": "Debian", "kernel": "6.1.0",
+           "file_system": "ext4", "wrk_threads": 2, "source": "abc", "versions": {"nginx": "1.22"}}
 
 
 def report(outcomes, fsync_p50_ms=(0.1, 0.1)):

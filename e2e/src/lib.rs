@@ -3,12 +3,14 @@
 //! The tests speak to the binary as a user would: through its command line, its port and its signals. They start what
 //! they need on free ports in private directories, and stop it.
 
+pub mod browser;
 pub mod files;
 pub mod http;
 pub mod needs;
 pub mod server;
 pub mod wait;
 
+pub use browser::Page;
 pub use http::{Answer, Http};
 pub use server::{Server, Start, kvern};
 pub use wait::{until, until_within};

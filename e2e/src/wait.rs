@@ -14,13 +14,20 @@ pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 ///
 /// # Panics
 /// When the deadline passes.
-pub fn until_within<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until_within<T>(deadline: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(deadline, look).unwrap_or_else(|| panic!("waited {deadline:?} in vain for {what}"))
+}
+
+/// What `look` gives before the deadline, if it gives anything.
+pub fn within<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
-            return found;
+            return Some(found);
         }
-        assert!(began.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
+        if began.elapsed() >= deadline {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(5)); // tidy: polls a condition with a deadline
     }
 }

@@ -125,7 +125,8 @@ function fill(row, job) {
   name.textContent = job.function;
   attempt.textContent = job.attempts_max ? `${job.attempt} of ${job.attempts_max}` : job.attempt;
   took.textContent = duration(job);
-  when.textContent = job.state === "scheduled" && job.due_at ? `again at ${clock(job.due_at)}` : clock(job.created_at);
+  const due = `${job.attempt ? "again at" : "at"} ${clock(job.due_at)}`;
+  when.textContent = job.state === "scheduled" && job.due_at ? due : clock(job.created_at);
   what.className = job.error ? "wide" : "wide id";
   what.textContent = job.error ? headline(job.error) : job.id;
 }
@@ -229,7 +230,8 @@ async function followLog(id) {
 // --- words ---
 
 const headline = (error) => (error.class ? `${error.class}: ${error.message}` : error.message);
-const clock = (time) => (time ? new Date(time).toLocaleTimeString() : "");
+const isToday = (time) => new Date(time).toDateString() === new Date().toDateString();
+const clock = (time) => (!time ? "" : isToday(time) ? new Date(time).toLocaleTimeString() : local(time));
 const local = (time) => (time ? new Date(time).toLocaleString() : "");
 
 function duration(job) {

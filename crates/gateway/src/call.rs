@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts as Head;
 use kvern_core::limits::STOP_GRACE;
 use kvern_core::{Failure, FailureCode, Mode};
+use kvern_runtime::body::Body as RuntimeBody;
 use kvern_runtime::{Call, CallError};
 
 use crate::dispatch::Gateway;
@@ -62,7 +63,8 @@ impl Gateway {
         if let Some(wait) = prefer.wait {
             let job = self.until_final(submitted.id, wait).await?;
             if job.state.is_final() {
-                return Ok(applied(self.finished(&job).await?, &prefer.applied()));
+                let finished = self.finished(&job).await.map_err(Problem::after_body)?;
+                return Ok(applied(finished, &prefer.applied()));
             }
             submitted.state = job.state;
         }
@@ -77,6 +79,7 @@ impl Gateway {
         let content_type = content_type(&head.headers)?;
         let intake = Intake::open(body, &function.name, function.max_input, self.admission(), self.limits())?;
         let (taken, early) = intake.pass().await?;
+        let is_read = matches!(taken.body, RuntimeBody::Bytes(_));
         let call = Call {
             function: function.name.clone(),
             content_type: content_type.map(str::to_owned),
@@ -91,16 +94,17 @@ impl Gateway {
         if let Some(problem) = early.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(problem);
         }
-        match called {
+        let problem = match called {
             Ok(Ok(answer)) => {
-                reply::from_function(answer.status.unwrap_or(200), &answer.content_type, answer.body).await
+                return reply::from_function(answer.status.unwrap_or(200), &answer.content_type, answer.body).await;
             }
-            Ok(Err(CallError::Failed(failure))) => Err(refuse::failed(&function.name, failure)),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(CallError::Failed(failure))) => refuse::failed(&function.name, failure),
+            Ok(Err(error)) => error.into(),
             Err(_) => {
                 let failure = Failure::new(FailureCode::Timeout, "the call outlived all of its deadlines");
-                Err(refuse::failed(&function.name, failure))
+                refuse::failed(&function.name, failure)
             }
-        }
+        };
+        Err(if is_read { problem.after_body() } else { problem })
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts as Head;
 use hyper::service::Service;
@@ -28,6 +28,10 @@ use crate::reply::{self, ReplyBody, Response};
 use crate::routes::{self, Found, Route, What};
 use crate::scrape::HistogramReading;
 use crate::settings::{Limits, Settings};
+
+/// A body up to this size that nobody read is in hyper's buffer already, and the connection goes on. A larger one makes
+/// hyper close the connection after the answer, which the answer should say.
+const UNREAD_BYTES_MAX: u64 = 4 << 10;
 
 /// What the gateway needs; all of it comes from the caller.
 pub struct Parts {
@@ -91,9 +95,17 @@ impl Gateway {
 
     /// Answers a request, always.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response {
+        let is_small = request.body().size_hint().upper().is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX);
         match self.answer(request).await {
             Ok(response) => response,
-            Err(problem) => problem.into_response(),
+            Err(problem) => {
+                let closes = !is_small && !problem.facts().is_after_body;
+                let mut response = problem.into_response();
+                if closes {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
         }
     }
 

@@ -133,6 +133,8 @@ pub(crate) struct Facts {
     pub(crate) job: Option<JobId>,
     /// What the function said; makes it the function's error and not ours.
     pub(crate) failure: Option<Box<Failure>>,
+    /// Whether the body of the request was read before this happened.
+    pub(crate) is_after_body: bool,
     /// How the client may show who it is, for 401.
     pub(crate) challenge: Option<&'static str>,
 }
@@ -176,6 +178,7 @@ impl Problem {
             allow: None,
             job: None,
             failure: None,
+            is_after_body: false,
             challenge: None,
         }))
     }
@@ -201,6 +204,11 @@ impl Problem {
 
     pub(crate) fn allow(mut self, methods: String) -> Self {
         self.0.allow = Some(methods);
+        self
+    }
+
+    pub(crate) fn after_body(mut self) -> Self {
+        self.0.is_after_body = true;
         self
     }
 

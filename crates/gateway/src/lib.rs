@@ -5,12 +5,12 @@
 //! contracts, never an adapter, a worker or a manifest file. Resources and the stop signal come from the caller: [`run`]
 //! takes a bound listener and gives back what was left when it had drained.
 //!
-//! Read [`routes`] first (everything that can be asked, in one table), then [`submit`] (the main path), then `server`.
+//! Read [`routes`] first (everything that can be asked, in one table), then `submit` (the main path), then `server`.
 
 mod server;
 
-pub mod access;
-pub mod dispatch;
+mod access;
+mod dispatch;
 pub mod routes;
 pub mod settings;
 

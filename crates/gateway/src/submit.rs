@@ -60,7 +60,7 @@ impl Gateway {
             tags: options.tags,
             max_queued: function.max_queued,
         };
-        let submitted = self.queue().submit(job).await?;
+        let submitted = self.queue().submit(job).await.map_err(|error| Problem::from(error).after_body())?;
         drop(taken.room);
         if !submitted.duplicate {
             entry.metrics.accepted.inc();

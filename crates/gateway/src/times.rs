@@ -28,10 +28,15 @@ impl Serialize for Rfc3339 {
     }
 }
 
-/// A duration with its unit; none if `text` is not one. A bare number is refused: nobody can tell its unit by looking.
+/// A duration with its unit; none if `text` is not one. A bare number is refused, because nobody can tell its unit by
+/// looking; months and years are, because their lengths vary and `M` beside `m` is a trap. The manifest reads the same.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let has_unit = text.contains(|c: char| c.is_ascii_alphabetic());
-    humantime::parse_duration(text).ok().filter(|_| has_unit)
+    let mut units = text.split(|c: char| !c.is_alphabetic()).filter(|unit| !unit.is_empty()).peekable();
+    units.peek()?;
+    if units.any(|unit| unit == "M" || unit.starts_with("month") || unit.starts_with('y')) {
+        return None;
+    }
+    humantime::parse_duration(text).ok()
 }
 
 /// A moment: RFC 3339 with any offset, or a duration before `now`.
@@ -94,7 +99,9 @@ mod tests {
         {
             assert_eq!(moment(bad, NOW), None, "{bad}");
         }
-        assert_eq!(duration("30"), None);
+        for bad in ["30", "", "1M", "2 months", "1y", "1h 1year"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
         assert_eq!(duration("1m 30s"), Some(Duration::from_secs(90)));
     }
 }

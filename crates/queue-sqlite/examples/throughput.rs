@@ -62,7 +62,10 @@ async fn run(jobs: usize, dir: &Path, only: &str) -> Outcomes {
     drop(queue);
     let began = Instant::now();
     let queue = SqliteQueue::open(Options { dir: dir.to_owned(), clock: Clock::system() })?;
-    println!("opened again in {:.1} ms, {:.1} MiB", began.elapsed().as_secs_f64() * 1e3, resident_mib());
+    println!("opened again in {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+    let cpu = cpu_time();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    println!("idle: {:.2} ms of CPU in 5 s", cpu_time().saturating_sub(cpu).as_secs_f64() * 1e3);
     queue.close().await;
     Ok(())
 }
@@ -83,7 +86,7 @@ async fn measure(what: &str, jobs: usize, queue: &SqliteQueue, work: impl Future
     took.sort_unstable();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "{what:<22} {:>9.0} {:>8.2} {:>8.2} {:>8.1} {commits:>8} {:>9.1} {:>9.0} {:>8.1} {:>8.1}",
+        "{what:<22} {:>9.0} {:>8.2} {:>8.2} {:>8.1} {commits:>8} {:>10.1} {:>9.0} {:>8.1} {:>8.1}",
         jobs as f64 / seconds,
         at(0.5),
         at(0.99),

@@ -2,7 +2,8 @@
 
 It is started by the server with the number of a private descriptor in KVERN_FD. The frames are described in
 crates/runtime/src/process/frame.rs. Standard output and standard error are the job's log and never the protocol.
-Python 3.9 and later, nothing but the standard library, and as few imports as possible: each costs start-up time.
+Python 3.9 and later, nothing but the standard library, and as few imports as possible: each costs start-up time. It is
+one long file because it is started as one: nothing of ours shall be importable by the user's code.
 """
 
 import os
@@ -39,6 +40,9 @@ class TooLarge(Exception):
 
 class CannotStart(Exception):
     """There is no such function."""
+
+
+OUR_CODES = {BadInput: "bad_input", BadResult: "exception", TooLarge: "result_too_large", CannotStart: "cannot_start"}
 
 
 class Context:
@@ -165,10 +169,6 @@ def import_file(path):
     if name in sys.modules or name in sys.builtin_module_names or name in getattr(sys, "stdlib_module_names", ()):
         name = "kvern_handler_" + name  # A handler in json.py must not stand in for the json that we and others use.
     spec = spec_from_file_location(name, path)
-    if spec is None:
-        from importlib.machinery import SourceFileLoader
-
-        spec = spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses, pickle and multiprocessing look it up there.
     spec.loader.exec_module(module)
@@ -491,14 +491,10 @@ class Worker:
 
 def describe(error, hello):
     """A failure as JSON. Nothing in here may fail, whatever the exception is made of."""
-    if isinstance(error, BadInput):
-        return plain({"code": "bad_input", "message": str(error)})
-    if isinstance(error, CannotStart):
-        return plain({"code": "cannot_start", "message": str(error)})
-    if isinstance(error, TooLarge):
-        return plain({"code": "result_too_large", "message": ""})
-    if isinstance(error, BadResult):
-        return plain({"code": "exception", "class": "TypeError", "message": str(error)})
+    code = OUR_CODES.get(type(error))
+    if code is not None:
+        kind = "TypeError" if type(error) is BadResult else None
+        return plain({"code": code, "class": kind, "message": str(error)})
     names = [kind.__name__ for kind in type(error).__mro__]
     failing = {"code": "exception", "class": type(error).__name__, "message": text_of(error)}
     if "Permanent" in names:

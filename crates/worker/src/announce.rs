@@ -29,6 +29,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
             Err(_) => {}
         }
         tokio::select! {
+            biased;
             // All only wait.
             () = sleep(ANNOUNCE_EVERY) => {}
             () = news => {}

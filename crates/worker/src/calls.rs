@@ -125,6 +125,7 @@ async fn run(station: &mut Station, order: &Order) -> Ended {
     let running = instance.run(&context, order.request.input.clone(), &mut output, &log);
     let stop = async {
         tokio::select! {
+            biased;
             // All only wait.
             () = order.gone.cancelled() => Why::CallerGone,
             () = shared.stop_now.cancelled() => Why::Draining,

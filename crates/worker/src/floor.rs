@@ -250,7 +250,7 @@ impl Floor {
             effects.refused.push(work);
             return;
         };
-        lane.ready.push_front(work);
+        drop(work);
         lane.ready_since.get_or_insert(now);
         effects.wake_scaler = true;
         self.refill(function, effects);

@@ -3,6 +3,7 @@
 //! One task for all leases. It sleeps while there are none, and goes on until the settlements of a drain are stored.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,8 @@ pub(crate) struct Heartbeat {
 
 #[derive(Debug, Default)]
 struct Registry {
-    leases: HashMap<LeaseToken, Entry>,
+    /// Hashed without a random seed, so that a simulated run repeats.
+    leases: HashMap<LeaseToken, Entry, BuildHasherDefault<DefaultHasher>>,
     /// The task waits for the first lease.
     asleep: bool,
 }
@@ -83,6 +85,7 @@ impl Heartbeat {
         let mut complained = false;
         loop {
             tokio::select! {
+                biased;
                 // Nothing is under way in a sleep.
                 () = self.next_beat() => {}
                 () = stop.cancelled() => return,

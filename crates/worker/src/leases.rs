@@ -26,6 +26,7 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
         let (wants, max) = shared.floor(|floor, _| floor.wants());
         if wants.is_empty() {
             tokio::select! {
+                biased;
                 // Both only wait.
                 () = news => {}
                 () = shared.closing.cancelled() => {}
@@ -54,6 +55,7 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
                     tracing::error!(%error, "jobs cannot be leased");
                 }
                 tokio::select! {
+                    biased;
                     // Both only wait.
                     () = sleep(error_wait) => {}
                     () = shared.closing.cancelled() => {}

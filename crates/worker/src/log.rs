@@ -66,6 +66,7 @@ impl AttemptLog {
             match at {
                 None => self.news.notified().await,
                 Some(at) => tokio::select! {
+                    biased;
                     // Both only wait: what they wait for is looked up again.
                     () = sleep_until(at) => return,
                     () = self.news.notified() => {}

@@ -11,12 +11,14 @@ use crate::worker::Shared;
 pub(crate) async fn run(shared: &Arc<Shared>) {
     loop {
         tokio::select! {
+            biased;
             // Both only wait.
             () = shared.scaler_news.notified() => {}
             () = shared.closing.cancelled() => return,
         }
         loop {
             tokio::select! {
+                biased;
                 // Both only wait.
                 () = sleep(SCALE_UP_AFTER) => {}
                 () = shared.closing.cancelled() => return,

@@ -58,6 +58,7 @@ pub(crate) async fn start_instance(
     let began = Instant::now();
     let start = catch_panic(timeout(shared.settings.start_time, shared.runtime.start(version)));
     let started = tokio::select! {
+        biased;
         started = start => started,
         // A dropped start leaves nothing running.
         () = until.cancelled() => return Err(Failure::new(FailureCode::Interrupted, "the worker is stopping")),

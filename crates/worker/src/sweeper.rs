@@ -24,6 +24,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
     let mut complained = false;
     loop {
         tokio::select! {
+            biased;
             // All only wait. News of activity ends a long sleep, not the regular one.
             () = sleep(wait) => {}
             () = shared.activity.notified(), if wait > SWEEP_EVERY => {

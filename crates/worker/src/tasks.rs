@@ -83,6 +83,7 @@ impl Tasks {
         let mut work = pin!(work);
         loop {
             tokio::select! {
+                biased;
                 output = &mut work => return output,
                 // Only waits: a task that ended stays in the set until it is taken out.
                 Some(joined) = self.set.join_next_with_id() => self.joined(joined),

@@ -170,6 +170,7 @@ async fn until_stopped(
     loop {
         let sending = append.is_some();
         tokio::select! {
+            biased;
             // These three only wait.
             stop = holding.stopped() => return Why::Lease(stop),
             () = shared.stop_now.cancelled() => return Why::Draining,

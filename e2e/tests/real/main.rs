@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cli;
+mod console;
 mod dev;
 mod main_path;
 mod sovereignty;

@@ -25,9 +25,10 @@ pub(super) async fn serve(stream: TcpStream, gateway: &Gateway, stop: Cancellati
     http.timer(TokioTimer::new())
         .header_read_timeout(gateway.limits().idle)
         .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        // A client that has sent everything may close its side and still wait for the answer, as `nc -N` does.
-        .half_close(true);
+        // A client that closes its side has left: a call that nobody waits for is stopped. (Nginx does the same.)
+        .half_close(false);
     let mut connection = pin!(http.serve_connection(io, service));
     let ended = tokio::select! {
         biased;

@@ -1,7 +1,7 @@
 //! The accept loop, and its end.
 //!
 //! Not `axum::serve`: it sets no timer and no bound, so a client that sends half a request keeps its connection for ever
-//! (measured: `docs/decisions/`). Here a permit is taken before a connection is accepted, every wait has an end, and the
+//! (measured: `docs/decisions/dep-hyper.md`). Here a permit is taken before a connection is accepted, every wait has an end, and the
 //! tasks of the connections belong to the loop, which waits for them.
 
 use std::io;

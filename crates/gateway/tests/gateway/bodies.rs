@@ -79,6 +79,7 @@ async fn a_client_that_sends_all_before_it_reads_still_sees_the_refusal() {
     request.resize(request.len() + 10_000_000, b'x');
     let answer = raw(server.address, &request).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -114,6 +115,7 @@ async fn the_bytes_in_flight_are_bounded() {
     let problem = third.problem(503, "too_busy");
     assert_eq!(problem["retryable"], true);
     assert_eq!(third.header("retry-after"), "1");
+    assert_eq!(third.header("connection"), "", "such a body is in the buffer already");
     drop(all);
     for mut stream in held {
         assert!(until_closed(&mut stream).await.starts_with("HTTP/1.1 202 "));

@@ -38,7 +38,7 @@ async fn idle_connections_are_closed_and_waits_end_at_once() {
     let waiting = server.get(&path);
     let stop = async {
         // The wait has begun once its connection is there: it is the fourth, and its request came with it.
-        while !server.metrics_text().await.contains("kvern_http_connections 4") {}
+        server.until_metric("kvern_http_connections 4").await;
         server.stop.cancel();
     };
     let (answer, ()) = within(async { tokio::join!(waiting, stop) }).await;
@@ -66,10 +66,22 @@ async fn a_stopping_gateway_takes_no_jobs_on_old_connections() {
     let mut stream = TcpStream::connect(server.address).await.expect("the gateway listens");
     // The head is begun before the stop, so the connection is not idle.
     stream.write_all(b"POST /v1/functions/hello/jobs HTTP/1.1\r\nHost: localhost\r\n").await.expect("sent");
-    while !server.metrics_text().await.contains("kvern_http_connections 2") {}
+    server.until_metric("kvern_http_connections 2").await;
     server.stop.cancel();
     let _ = stream.write_all(b"Content-Length: 0\r\n\r\n").await;
     let answer = until_closed(&mut stream).await;
     assert!(answer.is_empty() || answer.contains("\"code\":\"stopping\""), "{answer}");
     assert_eq!(server.jobs(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_said_nothing_holds_nothing_up() {
+    let server = Server::start().await;
+    let mut silent = TcpStream::connect(server.address).await.expect("the gateway listens");
+    server.until_metric("kvern_http_connections 2").await;
+    let begun = tokio::time::Instant::now();
+    server.stop.cancel();
+    assert_eq!(within(server.ended).await.expect("no panic"), Drained { cut_off: 0 });
+    assert!(begun.elapsed() < Limits::default().head / 2, "it did not wait for a head");
+    assert_eq!(until_closed(&mut silent).await, "");
 }

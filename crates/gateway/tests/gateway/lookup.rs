@@ -103,9 +103,10 @@ async fn a_wait_that_is_over_gives_the_state_as_it_is() {
     let answer = server.get(&format!("/v1/jobs/{id}?wait=120ms")).await;
     assert_eq!((answer.status, &answer.json()["state"]), (200, &"queued".into()));
     assert!(begun.elapsed() >= Duration::from_millis(120));
-    let finished = server.finished(Ok("x")).await;
+    let leased = server.lease().await;
+    server.settle(leased, Ok("x")).await;
     // Of a job that has finished already, the answer is there at once.
-    assert_eq!(server.get(&format!("/v1/jobs/{finished}?wait=60s")).await.status, 200);
+    assert_eq!(server.get(&format!("/v1/jobs/{id}?wait=60s")).await.json()["state"], "succeeded");
 }
 
 #[tokio::test]

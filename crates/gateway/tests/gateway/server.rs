@@ -189,9 +189,9 @@ impl Server {
         id
     }
 
-    /// The metrics, as they stand.
-    pub(crate) async fn metrics_text(&self) -> String {
-        self.get("/metrics").await.text().to_owned()
+    /// Waits until this line stands in the metrics. The asking connection is counted there too.
+    pub(crate) async fn until_metric(&self, wanted: &str) {
+        within(async { while !self.get("/metrics").await.text().lines().any(|line| line == wanted) {} }).await;
     }
 
     /// How many jobs the queue has.

@@ -39,9 +39,10 @@ async fn a_head_that_drips_is_closed() {
     let server = Server::with_limits(Limits { head: SOON, idle: LATE, ..Limits::default() }).await;
     let mut stream = connected(&server).await;
     let begun = Instant::now();
+    let mut drip = tokio::time::interval(SOON / 10);
     // Each byte comes in time, the head as a whole does not.
     while stream.write_all(b"x").await.is_ok() {
-        tokio::time::timeout(SOON / 10, std::future::pending::<()>()).await.expect_err("a pause");
+        drip.tick().await;
         assert!(begun.elapsed() < LATE / 4, "it is still open");
     }
 }
@@ -78,8 +79,9 @@ async fn a_body_that_drips_is_answered_and_closed() {
     stream.write_all(head).await.expect("sent");
     let (mut reader, mut writer) = stream.into_split();
     let drip = async {
+        let mut drip = tokio::time::interval(SOON / 10);
         while writer.write_all(b"x").await.is_ok() {
-            tokio::time::timeout(SOON / 10, std::future::pending::<()>()).await.expect_err("a pause");
+            drip.tick().await;
         }
     };
     let answer = async {
@@ -117,19 +119,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     let mut stream = connected(&server).await;
     stream.write_all(b"POST /v1/functions/hello HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     // The only way to end is the server's: nothing is read here, and the answer has no end.
-    let begun = Instant::now();
-    while server.get("/metrics").await.text().lines().any(|line| line == "kvern_http_connections 2") {
-        assert!(begun.elapsed() < LATE / 4, "it is still open");
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_has_closed_its_side_still_gets_its_answer() {
-    let server = Server::start().await;
-    let mut stream = connected(&server).await;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
-    stream.shutdown().await.expect("our side is closed");
-    assert!(until_closed(&mut stream).await.ends_with("ok\n"));
+    server.until_metric("kvern_http_connections 1").await;
 }
 
 #[tokio::test]

@@ -1,4 +1,11 @@
 //! Everything that is tested of the queue from the outside.
 
+mod backlog;
+mod blobs;
 mod contract;
+mod crash;
+mod damage;
+mod full_disk;
+mod opening;
+mod sealed;
 mod setup;

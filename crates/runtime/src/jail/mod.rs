@@ -66,24 +66,25 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     let Some(private) = leash.receive_descriptor()? else {
         return Ok(()); // The server has gone already.
     };
-    let mut record = Record::write(&task.records)?;
-    fs::create_dir_all(&task.scratch)?;
+    // On a full disk neither record nor folder can be made, and running jobs shall finish all the same.
+    let mut record = Record::write(&task.records).ok();
+    _ = fs::create_dir_all(&task.scratch);
     let limit = Limit::enter(task.memory.as_ref());
     let spawned = spawn(task, private);
     limit.leave(spawned.as_ref().ok().map(|main| main.pid));
     let result = spawned.and_then(|main| {
-        record.add(main.pid)?;
+        _ = record.as_mut().map(|record| record.add(main.pid));
         leash.started(main.pid, limit.kind());
-        let status = watch(&main, leash)?;
+        let watched = watch(&main, leash);
         limit.kill();
         tree::kill_all_children();
-        leash.ended(Ending::new(status, limit.was_hit()));
+        leash.ended(Ending::new(watched?, limit.was_hit()));
         Ok(())
     });
     // The server was told first: it need not wait for the removal of files.
     limit.remove();
     _ = fs::remove_dir_all(&task.scratch);
-    record.remove();
+    _ = record.map(Record::remove);
     result
 }
 

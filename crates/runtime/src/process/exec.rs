@@ -17,7 +17,7 @@ use kvern_core::{Failure, FailureCode, Outcome};
 use rustix::fs::MemfdFlags;
 use tokio::time::{Instant, sleep_until};
 
-use super::handler::FAR;
+use super::attempt::FAR;
 use super::jailed::{End, Jailed, Launch};
 use super::logs::{Pipe, Tail};
 use super::{Shared, cannot_start, environment, words};

@@ -10,20 +10,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kvern_core::limits::INLINE_BYTES_MAX;
 use kvern_core::{Door, Failure, FailureCode, Function, Language, Outcome};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
+use super::attempt::{Answer, END_PATIENCE};
 use super::channel::{Broken, Channel};
 use super::frame::{self, Failing, Frame, Hello, PROTOCOL};
 use super::jailed::{End, Jailed, Launch};
 use super::logs::{Pipe, Tail};
-use super::{Shared, cannot_start, environment, result, utf8, words};
-use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, OutputRefused, StartError};
-use crate::jail::leash::LimitKind;
+use super::{Shared, cannot_start, environment, utf8, words};
+use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, StartError};
 use crate::jail::task::{MemoryLimit, Task};
 use crate::prepare;
 
-/// How long after the end of the channel the end of the process is waited for, before the channel alone is to blame.
-const END_PATIENCE: Duration = Duration::from_secs(1);
 /// What Node reserves beside its heap: stacks of its threads, code, tables. Measured with Node 20: 150 MiB.
 const NODE_RESERVES: u64 = 256 << 20;
 
@@ -36,30 +34,22 @@ pub(super) struct Handler {
 
 /// A process that is there.
 #[derive(Debug)]
-struct Live {
-    jailed: Jailed,
-    channel: Channel,
-    logs: Pipe,
-    tail: Tail,
+pub(super) struct Live {
+    pub(super) jailed: Jailed,
+    pub(super) channel: Channel,
+    pub(super) logs: Pipe,
+    pub(super) tail: Tail,
     /// What was printed at import: it goes to the log of the first attempt.
-    prelude: Vec<u8>,
-    function: Arc<Function>,
-    scratch: PathBuf,
-    grace: Duration,
-    number: u32,
-    is_spoilt: bool,
+    pub(super) prelude: Vec<u8>,
+    pub(super) function: Arc<Function>,
+    pub(super) scratch: PathBuf,
+    pub(super) grace: Duration,
+    pub(super) number: u32,
+    pub(super) is_spoilt: bool,
 }
 
 /// The longest prelude that is kept.
 const PRELUDE_BYTES_MAX: usize = 16 << 10;
-
-/// How the answer to a job came out.
-enum Answer {
-    Frame(Frame),
-    Broken(Broken),
-    Ended(End),
-    Late,
-}
 
 // === impl Handler ===
 
@@ -95,9 +85,7 @@ impl Instance for Handler {
         let Some(mut live) = self.live.take() else {
             return Outcome::Crashed(Failure::new(FailureCode::Crash, "the process ended before the attempt began"));
         };
-        let deadline = Instant::now() + context.timeout.min(FAR);
-        let answer = live.ask(context, &input, deadline, log.as_ref()).await;
-        let outcome = live.conclude(answer, context, deadline, output, log.as_ref()).await;
+        let outcome = live.attempt(context, &input, output, log.as_ref()).await;
         if live.is_spoilt {
             live.jailed.kill().await;
             live.jailed.buried().await;
@@ -227,121 +215,6 @@ impl Live {
         }
     }
 
-    /// Sends the job and waits for what comes of it.
-    async fn ask(&mut self, context: &Context, input: &Input, deadline: Instant, log: &dyn Log) -> Answer {
-        self.number = self.number.wrapping_add(1);
-        self.tail.clear();
-        log_prelude(&mut self.prelude, log);
-        // What was printed since the last attempt belongs to none.
-        self.logs.drain(|_| ());
-        if frame::write_job(self.number, context, input, self.channel.outbox()).is_none() {
-            return Answer::Broken(Broken::Garbage(frame::Garbage("an input that is too large for a frame")));
-        }
-        let body: &[u8] = match input {
-            Input::Bytes(bytes) => bytes,
-            Input::File(..) => &[],
-        };
-        let Self { jailed, channel, logs, tail, .. } = self;
-        let asked = async {
-            channel.send(body).await?;
-            channel.receive().await
-        };
-        let answer = tokio::select! {
-            biased;
-            answer = asked => answer.map_or_else(Answer::Broken, Answer::Frame),
-            () = logs.pump(|bytes| take(bytes, tail, log)) => Answer::Late,
-            end = jailed.ended() => Answer::Ended(end),
-            () = sleep_until(deadline) => Answer::Late,
-        };
-        match answer {
-            // It may have answered just before it died.
-            Answer::Ended(end) => self.channel.received().map_or(Answer::Ended(end), Answer::Frame),
-            answer => answer,
-        }
-    }
-
-    /// Turns the answer into the outcome, and says whether the instance may go on.
-    async fn conclude(
-        &mut self,
-        answer: Answer,
-        context: &Context,
-        deadline: Instant,
-        output: &mut dyn Output,
-        log: &dyn Log,
-    ) -> Outcome {
-        if matches!(answer, Answer::Late) {
-            self.is_spoilt = true;
-            self.stop_logging(log).await;
-            return Outcome::timed_out(context.timeout);
-        }
-        self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
-        match answer {
-            Answer::Frame(Frame::Result { number, head, body }) if number == self.number => {
-                let delivered = result::deliver(&head, body, &self.scratch, output);
-                tokio::select! {
-                    outcome = delivered => outcome,
-                    () = self.logs.pump(|_| ()) => Outcome::Cancelled,
-                    () = sleep_until(deadline) => {
-                        self.is_spoilt = true;
-                        Outcome::timed_out(context.timeout)
-                    }
-                }
-            }
-            Answer::Frame(Frame::Failure { number, failing }) if number == self.number => self.failed(failing),
-            Answer::Frame(_) => self.garbage("an answer that was not asked for"),
-            Answer::Broken(Broken::Garbage(garbage)) => self.garbage(garbage.0),
-            Answer::Broken(Broken::Closed) => self.closed(log).await,
-            Answer::Ended(end) => self.crashed(Some(end)),
-            Answer::Late => Outcome::timed_out(context.timeout),
-        }
-    }
-
-    /// TERM, grace, KILL, while what it still prints is read.
-    async fn stop_logging(&mut self, log: &dyn Log) {
-        let Self { jailed, logs, tail, grace, .. } = self;
-        tokio::select! {
-            _ = jailed.stop(*grace) => {}
-            () = logs.pump(|bytes| take(bytes, tail, log)) => {}
-        }
-        logs.drain(|bytes| take(bytes, tail, log));
-    }
-
-    fn failed(&mut self, failing: Failing) -> Outcome {
-        self.is_spoilt |= failing.is_last;
-        let failure = failing.failure();
-        let limit = self.function.memory.filter(|_| self.jailed.limit() == LimitKind::Rlimit);
-        match (failure.code, limit) {
-            (FailureCode::ResultTooLarge, _) => OutputRefused::TooLarge(self.function.max_output).outcome(),
-            // Under RLIMIT_DATA the allocation fails, and Python raises.
-            (_, Some(memory)) if failure.class.as_deref() == Some("MemoryError") => {
-                self.is_spoilt = true;
-                Outcome::Crashed(words::memory_exceeded(memory.0.get()))
-            }
-            _ => Outcome::Failed(failure),
-        }
-    }
-
-    /// The other end of the channel is closed: as a rule because the process has ended.
-    async fn closed(&mut self, log: &dyn Log) -> Outcome {
-        let end = timeout(END_PATIENCE, self.jailed.ended()).await.ok();
-        self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
-        match end {
-            Some(_) => self.crashed(end),
-            None => self.garbage("the end of the descriptor that results go through"),
-        }
-    }
-
-    fn crashed(&mut self, end: Option<End>) -> Outcome {
-        self.is_spoilt = true;
-        Outcome::Crashed(words::death(end, &self.function, &self.tail, " during the attempt"))
-    }
-
-    fn garbage(&mut self, what: &str) -> Outcome {
-        self.is_spoilt = true;
-        let message = format!("the function's process wrote what is not Kvern's protocol: {what}");
-        Outcome::Crashed(Failure::new(FailureCode::ProtocolError, message))
-    }
-
     fn refused(&self, failing: Failing) -> StartError {
         let mut failure = failing.failure();
         failure.code = FailureCode::CannotStart;
@@ -366,21 +239,6 @@ impl Live {
 }
 
 // === helpers ===
-
-/// Timeouts are bounded by what the clock can add.
-pub(super) const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-fn take(bytes: &[u8], tail: &mut Tail, log: &dyn Log) {
-    tail.push(bytes);
-    log.write(bytes);
-}
-
-fn log_prelude(prelude: &mut Vec<u8>, log: &dyn Log) {
-    let prelude = std::mem::take(prelude);
-    if !prelude.is_empty() {
-        log.write(&prelude);
-    }
-}
 
 fn memory_limit(function: &Function, language: Language, use_cgroups: bool) -> Option<MemoryLimit> {
     let bytes = function.memory?.0.get();

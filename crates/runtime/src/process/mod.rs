@@ -7,8 +7,9 @@
 //! On disk, below the data directory: `run/jails/` (the records of live jails), `run/tmp/` (a temporary folder per
 //! process, its `TMPDIR`), `run/shim/` (our shims).
 //!
-//! Read `handler.rs` first.
+//! Read `handler.rs` first, then `attempt.rs`.
 
+mod attempt;
 mod channel;
 mod environment;
 mod exec;

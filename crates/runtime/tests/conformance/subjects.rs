@@ -44,13 +44,13 @@ impl Handlers {
                 "behaviours.py",
                 include_str!("python_behaviours.py"),
                 "def says(event):\n    return 'NUMBER'\n",
-                "def says(because:\n    pass\n",
+                "def says(event):\n    because because\n",
             ),
             Language::Node => (
                 "behaviours.mjs",
                 include_str!("node_behaviours.mjs"),
                 "export function says() {\n  return 'NUMBER';\n}\n",
-                "export function says(because {\n}\n",
+                "export function says() {\n  because because;\n}\n",
             ),
         }
     }

@@ -113,7 +113,7 @@ fn a_job_that_came_too_late_is_a_dead_letter() {
         let job = server.http.get(&format!("/v1/jobs/{id}")).json();
         (job["state"] == "failed").then_some(job)
     });
-    assert_eq!((&job["error"]["code"], &job["tags"]), (&"expired".into(), &serde_json::json!([["order", "7"]])));
+    assert_eq!((&job["error"]["code"], &job["tags"]), (&"expired".into(), &serde_json::json!({ "order": "7" })));
     assert_eq!(notes(&server), [""; 0]);
 }
 

@@ -1,5 +1,8 @@
 //! What the server tells of itself: metrics with the documented names and the right counts, and its own description.
 
+use std::collections::BTreeSet;
+
+use kvern_e2e::files::of_repository;
 use kvern_e2e::{Server, until};
 
 const MANIFEST: &str = "\
@@ -17,7 +20,23 @@ fn series(text: &str, name: &str) -> f64 {
 }
 
 #[test]
-fn metrics_have_the_documented_names_and_count_right() {
+fn metrics_have_the_names_in_the_documentation_and_no_others() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    let page = std::fs::read_to_string(of_repository("docs/http-api.md")).expect("the page");
+    let names = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name));
+    let documented: BTreeSet<&str> =
+        names.filter(|name| name.starts_with("kvern_") || name.starts_with("process_")).collect();
+    assert!(documented.len() >= 10, "{documented:?}");
+    let text = server.http.get("/metrics").text();
+    // A counter's series ends in `_total`, its family does not (OpenMetrics, section 5.1).
+    let told = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let told: BTreeSet<String> =
+        told.map(|(name, kind)| if kind == "counter" { format!("{name}_total") } else { name.to_owned() }).collect();
+    assert_eq!(told.iter().map(String::as_str).collect::<BTreeSet<_>>(), documented);
+}
+
+#[test]
+fn metrics_count_right() {
     let server = Server::start(&[("kvern.toml", MANIFEST)]);
     for id in [server.http.submit("good", "1"), server.http.submit("good", "2"), server.http.submit("bad", "3")] {
         let _ = server.http.finished(&id);

@@ -12,6 +12,7 @@ use kvern_queue::{MemoryQueue, Queue};
 use kvern_runtime::{
     Context, Fake, FunctionVersion, Input, Instance, Log, Output, PrepareError, Progress, Runtime, StartError, Version,
 };
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::dice::Dice;
@@ -33,12 +34,23 @@ struct Book {
     /// Jobs whose lease was lost: a second attempt may run beside the first until the worker hears of it.
     excused: HashSet<JobId>,
     broken: Vec<String>,
+    kills: HashMap<FunctionName, Arc<Kills>>,
+}
+
+/// How often the instances of a function were killed: those born under an earlier number are dead. (Not a watch: which
+/// of its watchers hears first is left to chance.)
+#[derive(Default)]
+struct Kills {
+    count: AtomicU32,
+    news: Notify,
 }
 
 struct Watched {
     judge: Judge,
     inner: Option<Box<dyn Instance>>,
     version: FunctionVersion,
+    kills: Arc<Kills>,
+    born: u32,
 }
 
 /// Counts a start or an instance while it is there.
@@ -61,6 +73,18 @@ impl Judge {
 
     pub(crate) fn is_excused(&self, job: JobId) -> bool {
         self.book().excused.contains(&job)
+    }
+
+    /// Kills every instance of the function. (The fake can do so too, but leaves it to chance what an attempt that ends in
+    /// the same moment comes to.)
+    pub(crate) fn kill_instances(&self, function: &FunctionName) {
+        let kills = self.kills(function);
+        kills.count.fetch_add(1, Ordering::Relaxed);
+        kills.news.notify_waiters();
+    }
+
+    fn kills(&self, function: &FunctionName) -> Arc<Kills> {
+        Arc::clone(self.book().kills.entry(function.clone()).or_default())
     }
 
     /// The promises that were broken.
@@ -131,7 +155,9 @@ impl Runtime for Judge {
         let alive = Alive(self.clone(), key);
         let inner = self.fake.start(version).await?;
         std::mem::forget(alive);
-        Ok(Box::new(Watched { judge: self.clone(), inner: Some(inner), version: version.clone() }))
+        let kills = self.kills(&version.function.name);
+        let born = kills.count.load(Ordering::Relaxed);
+        Ok(Box::new(Watched { judge: self.clone(), inner: Some(inner), version: version.clone(), kills, born }))
     }
 
     fn is_warm(&self, version: &FunctionVersion) -> bool {
@@ -139,13 +165,21 @@ impl Runtime for Judge {
     }
 }
 
-// === impl Watched ===
+// === impl Kills ===
 
-impl Watched {
-    fn inner(&mut self) -> &mut dyn Instance {
-        &mut **self.inner.as_mut().expect("it is not stopped yet")
+impl Kills {
+    async fn after(&self, born: u32) {
+        loop {
+            let news = self.news.notified();
+            if self.count.load(Ordering::Relaxed) > born {
+                return;
+            }
+            news.await;
+        }
     }
 }
+
+// === impl Watched ===
 
 #[async_trait]
 impl Instance for Watched {
@@ -153,15 +187,22 @@ impl Instance for Watched {
         let judge = self.judge.clone();
         let _running = judge.begin(&self.version, context.job);
         judge.check_record(context).await;
-        self.inner().run(context, input, output, log).await
+        let Self { inner, kills, born, .. } = self;
+        let inner = inner.as_mut().expect("it is not stopped yet");
+        tokio::select! {
+            biased;
+            outcome = inner.run(context, input, output, log) => outcome,
+            () = kills.after(*born) => Outcome::Crashed(Failure::new(FailureCode::Crash, "killed")),
+        }
     }
 
     fn is_usable(&mut self) -> bool {
-        self.inner().is_usable()
+        let lives = self.kills.count.load(Ordering::Relaxed) == self.born;
+        lives && self.inner.as_mut().expect("it is not stopped yet").is_usable()
     }
 
     async fn died(&mut self) {
-        self.inner().died().await;
+        self.kills.after(self.born).await;
     }
 
     async fn stop(mut self: Box<Self>, grace: Duration) {

@@ -113,6 +113,16 @@ impl Life {
         broken
     }
 
+    /// What became of the jobs.
+    pub(crate) async fn records(&self) -> String {
+        let jobs = self.jobs.lock().expect("no panic").clone();
+        let mut records = String::new();
+        for id in jobs {
+            records += &format!("{:?}\n", self.queue.get(id).await);
+        }
+        records
+    }
+
     /// Something happens.
     async fn event(self: &Arc<Self>, worker: &Arc<Worker>, others: &mut JoinSet<()>) {
         let dice = &self.dice;
@@ -122,7 +132,7 @@ impl Life {
         match dice.between(0, 100) {
             0..40 => self.submit(function, dice.between(1, 10)).await,
             40..50 => self.cancel_or_retry().await,
-            50..60 => self.fake.kill_instances(name),
+            50..60 => self.judge.kill_instances(&function.name),
             60..65 => self.fake.refuse_starts(name, dice.between(1, 4), "no start today"),
             65..70 => self.fake.starts_take(name, dice.up_to(Duration::from_secs(3))),
             70..75 => self.reboot().await,
@@ -237,6 +247,9 @@ impl Life {
             };
             if job.state == State::Running && !self.judge.is_excused(id) {
                 broken.push(format!("{id} still runs"));
+            }
+            if job.tally.interruptions > 0 && !self.judge.is_excused(id) {
+                broken.push(format!("{id} was interrupted without a cause"));
             }
             let successes = job.attempts.iter().filter(|attempt| attempt.outcome == "succeeded").count();
             if successes > usize::from(job.state == State::Succeeded) {

@@ -38,12 +38,25 @@ fn every_promise_holds_in_every_world() {
     });
 }
 
-/// One life of a worker.
-fn live(seed: u64) {
+#[test]
+fn a_seed_lives_the_same_life_again() {
+    for seed in 0..30 {
+        let (first, again) = (record(seed).1, record(seed).1);
+        let differs = first.lines().zip(again.lines()).find(|(first, again)| first != again);
+        assert!(first == again, "seed {seed}: {differs:?}");
+    }
+}
+
+/// One life of a worker: the promises that it broke, and what became of its jobs.
+fn record(seed: u64) -> (Vec<String>, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let broken = runtime.expect("a runtime").block_on(async {
+    runtime.expect("a runtime").block_on(async {
         let life = Arc::new(Life::new(seed));
-        life.live().await
-    });
+        (life.live().await, life.records().await)
+    })
+}
+
+fn live(seed: u64) {
+    let (broken, _) = record(seed);
     assert!(broken.is_empty(), "seed {seed}: run it again with KVERN_SEED={seed}\n{}", broken.join("\n"));
 }

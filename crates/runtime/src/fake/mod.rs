@@ -16,6 +16,8 @@
 //!
 //! A function that nothing was said of echoes its input.
 
+mod act;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,30 +26,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use kvern_core::{Failure, FailureCode, Function, Outcome};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+
+pub use act::Act;
 
 use crate::contract::{
     Context, FunctionVersion, Input, Instance, Log, Output, PrepareError, Progress, Runtime, StartError, Version,
 };
 
-/// One read of an input file that is echoed.
-const READ_BYTES: usize = 64 << 10;
-
 /// A scripted runtime. Clones share everything.
 #[derive(Debug, Clone, Default)]
 pub struct Fake {
     functions: Arc<Mutex<HashMap<String, Scripted>>>,
-}
-
-/// What one attempt does: it prints `log`, waits, and ends.
-#[derive(Debug, Clone)]
-pub struct Act {
-    log: Bytes,
-    after: Duration,
-    end: End,
 }
 
 /// What happened to a function so far.
@@ -71,15 +63,6 @@ pub struct Counts {
     pub running: u32,
     /// Most attempts that ran at once.
     pub running_max: u32,
-}
-
-#[derive(Debug, Clone)]
-enum End {
-    Succeed(Bytes, String),
-    Echo,
-    Fail(Failure),
-    Crash(Failure),
-    Hang,
 }
 
 type Script = Arc<dyn Fn(&Context, &Input) -> Act + Send + Sync>;
@@ -209,62 +192,6 @@ impl Runtime for Fake {
     }
 }
 
-// === impl Act ===
-
-impl Act {
-    /// Succeeds with this result, as `text/plain`.
-    #[must_use]
-    pub fn succeed(result: impl Into<Bytes>) -> Self {
-        Self::new(End::Succeed(result.into(), "text/plain; charset=utf-8".to_owned()))
-    }
-
-    /// Succeeds with the input and its content type.
-    #[must_use]
-    pub fn echo() -> Self {
-        Self::new(End::Echo)
-    }
-
-    /// Fails.
-    #[must_use]
-    pub fn fail(code: FailureCode, message: &str) -> Self {
-        Self::new(End::Fail(Failure::new(code, message)))
-    }
-
-    /// Fails so.
-    #[must_use]
-    pub fn fail_with(failure: Failure) -> Self {
-        Self::new(End::Fail(failure))
-    }
-
-    /// The instance dies.
-    #[must_use]
-    pub fn crash(message: &str) -> Self {
-        Self::new(End::Crash(Failure::new(FailureCode::Crash, message)))
-    }
-
-    /// Never ends by itself.
-    #[must_use]
-    pub fn hang() -> Self {
-        Self::new(End::Hang)
-    }
-
-    /// The same, after a while.
-    #[must_use]
-    pub fn after(self, after: Duration) -> Self {
-        Self { after, ..self }
-    }
-
-    /// The same, having printed this first.
-    #[must_use]
-    pub fn printing(self, log: impl Into<Bytes>) -> Self {
-        Self { log: log.into(), ..self }
-    }
-
-    fn new(end: End) -> Self {
-        Self { log: Bytes::new(), after: Duration::ZERO, end }
-    }
-}
-
 // === impl Scripted ===
 
 impl Default for Scripted {
@@ -302,10 +229,8 @@ impl Instance for FakeInstance {
         let script = self.fake.with(name, |scripted| Arc::clone(&scripted.script));
         let act = script(context, &input);
         let mut running = Running::begin(&self.fake, name);
-        if !act.log.is_empty() {
-            log.write(&act.log);
-        }
-        let acting = timeout(context.timeout, perform(&act, context, input, output));
+        act.print(log.as_ref());
+        let acting = timeout(context.timeout, act.perform(context, input, output));
         let outcome = tokio::select! {
             outcome = acting => outcome.unwrap_or_else(|_| Outcome::timed_out(context.timeout)),
             _ = self.epoch.changed() => killed(),
@@ -366,45 +291,6 @@ impl Drop for Running<'_> {
 
 // === helpers ===
 
-async fn perform(act: &Act, context: &Context, input: Input, output: &mut dyn Output) -> Outcome {
-    if !act.after.is_zero() {
-        sleep(act.after).await;
-    }
-    let written = match &act.end {
-        End::Succeed(result, content_type) => {
-            output.head(content_type, None);
-            output.write(result.clone()).await
-        }
-        End::Echo => {
-            if let Some(content_type) = &context.content_type {
-                output.head(content_type, None);
-            }
-            echo(input, output).await
-        }
-        End::Fail(failure) => return Outcome::Failed(failure.clone()),
-        End::Crash(failure) => return Outcome::Crashed(failure.clone()),
-        End::Hang => std::future::pending().await,
-    };
-    written.map_or_else(|refused| refused.outcome(), |()| Outcome::Succeeded)
-}
-
-async fn echo(input: Input, output: &mut dyn Output) -> Result<(), crate::contract::OutputRefused> {
-    use tokio::io::AsyncReadExt;
-
-    let failed = |error: std::io::Error| crate::contract::OutputRefused::Failed(error.to_string());
-    let path = match input {
-        Input::Bytes(bytes) => return output.write(bytes).await,
-        Input::File(path, _) => path,
-    };
-    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
-    let mut buffer = Vec::with_capacity(READ_BYTES);
-    while file.read_buf(&mut buffer).await.map_err(failed)? > 0 {
-        output.write(Bytes::copy_from_slice(&buffer)).await?;
-        buffer.clear();
-    }
-    Ok(())
-}
-
 fn killed() -> Outcome {
     Outcome::Crashed(Failure::new(
         FailureCode::Crash,
@@ -422,5 +308,84 @@ fn version(function: &Function) -> FunctionVersion {
         version: Version(version.into()),
         code: PathBuf::from("/nonexistent"),
         packages: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{self, Collected, Stage};
+
+    async fn stage(fake: &Fake, name: &str) -> Stage {
+        let door = kvern_core::Door::Exec { argv: vec!["fake".to_owned()] };
+        let function = conformance::function(name, "/".as_ref(), door);
+        Stage::prepare(Arc::new(fake.clone()), &function).await.expect("it is not refused")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_is_the_clock_of_tokio() {
+        let fake = Fake::new();
+        let hour = Duration::from_secs(3600);
+        fake.always("slow", Act::succeed("done").after(hour));
+        fake.always("hangs", Act::hang());
+        fake.starts_take("slow", hour);
+        let began = tokio::time::Instant::now();
+        let stage = stage(&fake, "slow").await;
+        let mut instance = stage.start().await;
+        assert_eq!(began.elapsed(), hour);
+        let mut context = conformance::context(stage.function(), "text/plain");
+        context.timeout = hour * 2;
+        let input = Input::Bytes(Default::default());
+        let run = stage.run_with(instance.as_mut(), &context, input.clone(), Collected::default()).await;
+        assert_eq!((run.outcome, run.took, run.output.text().as_str()), (Outcome::Succeeded, hour, "done"));
+        context.timeout = hour / 2;
+        let run = stage.run_with(instance.as_mut(), &context, input, Collected::default()).await;
+        assert_eq!((run.outcome, run.took), (Outcome::timed_out(hour / 2), hour / 2));
+        assert!(!instance.is_usable());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kill_reaches_idle_and_running_instances() {
+        let fake = Fake::new();
+        fake.always("f", Act::hang());
+        let stage = stage(&fake, "f").await;
+        let (mut idle, mut busy) = (stage.start().await, stage.start().await);
+        let killing = async {
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!((fake.counts("f").alive, fake.counts("f").running), (2, 1));
+            fake.kill_instances("f");
+        };
+        let (run, (), ()) = tokio::join!(stage.run(busy.as_mut(), ""), killing, idle.died());
+        assert!(matches!(run.outcome, Outcome::Crashed(_)));
+        assert!(!idle.is_usable() && !busy.is_usable());
+        idle.stop(Duration::ZERO).await;
+        drop(busy);
+        let counts = fake.counts("f");
+        assert_eq!((counts.starts, counts.stops, counts.alive, counts.running, counts.running_max), (2, 1, 0, 0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_run_is_counted() {
+        let fake = Fake::new();
+        fake.always("f", Act::hang());
+        let stage = stage(&fake, "f").await;
+        let mut instance = stage.start().await;
+        assert!(timeout(Duration::from_secs(1), stage.run(instance.as_mut(), "")).await.is_err());
+        assert!(!instance.is_usable());
+        assert_eq!((fake.counts("f").dropped, fake.counts("f").running), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_counted() {
+        let fake = Fake::new();
+        fake.refuse_starts("f", 1, "SyntaxError");
+        let stage = stage(&fake, "f").await;
+        assert_eq!(stage.try_start().await.err().map(|error| error.to_string()).as_deref(), Some("SyntaxError"));
+        stage.start().await.stop(Duration::ZERO).await;
+        fake.refuse_prepare("f", Some("no such file"));
+        let refused = Stage::prepare(Arc::new(fake.clone()), stage.function()).await.err();
+        assert_eq!(refused.map(|error| error.message).as_deref(), Some("no such file"));
+        let counts = fake.counts("f");
+        assert_eq!((counts.prepares, counts.starts, counts.refused, counts.stops), (2, 1, 1, 1));
     }
 }

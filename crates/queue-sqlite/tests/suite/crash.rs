@@ -1,0 +1,173 @@
+//! Kills: what was acknowledged is there, and the counts are those of the rows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kvern_core::{JobId, State};
+use kvern_queue::{Clock, Error, Filter, Queue};
+use kvern_queue_sqlite::SqliteQueue;
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::setup::{EPOCH, Setup, inline, job, open, success};
+
+/// Eight clients submit, eight workers lease and settle, until told to stop or refused. What was acknowledged comes back.
+async fn work(queue: &Arc<SqliteQueue>, stop: &Arc<AtomicBool>) -> (Vec<JobId>, Vec<JobId>) {
+    let mut clients = JoinSet::new();
+    let mut workers = JoinSet::new();
+    for _ in 0..8 {
+        let (client, told) = (Arc::clone(queue), Arc::clone(stop));
+        clients.spawn(async move {
+            let mut accepted = Vec::new();
+            while !told.load(Ordering::SeqCst) {
+                match client.submit(job("f")).await {
+                    Ok(submitted) => accepted.push(submitted.id),
+                    Err(Error::Closed(_) | Error::Unknown(_)) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            accepted
+        });
+        let (worker, told) = (Arc::clone(queue), Arc::clone(stop));
+        workers.spawn(async move { settle_some(&worker, &told).await });
+    }
+    (clients.join_all().await.concat(), workers.join_all().await.concat())
+}
+
+async fn settle_some(queue: &SqliteQueue, stop: &AtomicBool) -> Vec<JobId> {
+    let mut settled = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        let wants = vec![kvern_queue::Want { function: crate::setup::name("f"), slots: 4 }];
+        let wait = std::time::Duration::from_millis(5);
+        let ask = kvern_queue::Ask { worker: "w".to_owned(), wants, max: 4, wait };
+        let Ok(leased) = queue.lease(ask).await else { break };
+        for one in leased {
+            let (id, settlement) = (one.job.id, success(&one.job, inline(b"done")));
+            if queue.settle(one.lease, settlement).await.is_ok() {
+                settled.push(id);
+            }
+        }
+    }
+    settled
+}
+
+async fn check(queue: &SqliteQueue, accepted: &[JobId], settled: &[JobId]) {
+    for id in accepted {
+        let job = queue.get(*id).await.expect("an acknowledged job is there");
+        assert!(matches!(job.state, State::Queued | State::Succeeded), "{job:?}");
+    }
+    for id in settled {
+        assert_eq!(queue.get(*id).await.expect("it is there").state, State::Succeeded);
+        assert!(queue.result(*id).await.expect("it is there").is_some(), "an outcome is stored whole");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
+    let mut t = Setup::new();
+    for _ in 0..5 {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (queue, working) = (Arc::clone(&t.queue), Arc::clone(&stop));
+        let load = tokio::spawn(async move { work(&queue, &working).await });
+        let commits = t.queue.commits().commits;
+        crate::setup::until("some commits", async || t.queue.commits().commits > commits + 50).await;
+        let queue = Arc::clone(&t.queue);
+        tokio::task::spawn_blocking(move || queue.crash()).await.expect("it dies");
+        let (accepted, settled) = load.await.expect("the load ends");
+        assert!(!accepted.is_empty() && !settled.is_empty());
+        t = t.kill();
+        check(&t.queue, &accepted, &settled).await;
+    }
+    let stats = t.queue.stats();
+    let (database, _clock, _dir) = t.stop().await;
+    assert_eq!(counted(&database), stats.functions[0].1.queued + stats.functions[0].1.succeeded);
+    assert_counts_are_right(&database);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_a_live_queue_open_elsewhere_with_all_that_was_acknowledged() {
+    let t = Setup::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut acknowledged = Vec::new();
+    for _ in 0..400 {
+        acknowledged.push(t.submit(job("f")).await);
+    }
+    let (queue, working) = (Arc::clone(&t.queue), Arc::clone(&stop));
+    let load = tokio::spawn(async move { work(&queue, &working).await });
+    // As a power cut would find it: first the database, then its log, while both are written.
+    let copy = TempDir::new().expect("a directory");
+    copy_files(t.dir.path(), copy.path());
+    stop.store(true, Ordering::SeqCst);
+    load.await.expect("the load ends");
+
+    let opened = open(copy.path(), &Clock::manual(EPOCH));
+    for id in acknowledged {
+        opened.get(id).await.expect("an acknowledged job is in the copy");
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for name in ["queue.db", "queue.db-wal"] {
+        std::fs::copy(from.join(name), to.join(name)).expect("copies");
+    }
+}
+
+#[tokio::test]
+async fn a_torn_log_loses_no_more_than_its_end() {
+    let t = Setup::new();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(t.submit(job("f")).await);
+    }
+    t.queue.crash();
+    let log = std::fs::read(t.dir.path().join("queue.db-wal")).expect("the log");
+    for cut in (0..log.len()).rev().step_by(log.len() / 40) {
+        let copy = TempDir::new().expect("a directory");
+        std::fs::copy(t.dir.path().join("queue.db"), copy.path().join("queue.db")).expect("copies");
+        std::fs::write(copy.path().join("queue.db-wal"), &log[..cut]).expect("writes");
+        let opened = open(copy.path(), &Clock::manual(EPOCH));
+        let page = opened.list(&Filter::default(), None, 500).await.expect("lists");
+        // Whatever is left is a beginning of what there was, without a hole and whole.
+        let mut left: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
+        left.reverse();
+        assert_eq!(left, ids[..left.len()]);
+        for id in left {
+            opened.input(id).await.expect("its input is whole");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ids_go_on_after_the_newest_jobs_were_forgotten() {
+    let t = Setup::new();
+    let before = t.submit(job("f")).await;
+    for leased in t.lease("f", 1).await {
+        t.succeed(leased, inline(b"")).await;
+    }
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    t.clock.advance(week);
+    assert_eq!(t.queue.sweep(&Vec::new(), 10).await.expect("sweeps").forgotten, 1);
+    t.clock.jump_to(EPOCH);
+    let t = t.kill();
+    assert!(t.submit(job("f")).await > before);
+}
+
+fn counted(database: &Connection) -> u64 {
+    let counted = database.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0));
+    counted.expect("counts").unsigned_abs()
+}
+
+/// The maintained counts are what counting would give.
+fn assert_counts_are_right(database: &Connection) {
+    let sql = "SELECT name, scheduled + queued + succeeded + failed + cancelled, \
+         (SELECT count(*) FROM jobs WHERE function = functions.id), \
+         queued, (SELECT count(*) FROM jobs WHERE function = functions.id AND rank BETWEEN 10 AND 19) FROM functions";
+    let mut statement = database.prepare(sql).expect("prepares");
+    let mut rows = statement.query([]).expect("counts");
+    while let Some(row) = rows.next().expect("counts") {
+        let numbers: Vec<i64> = (1..5).map(|at| row.get(at).expect("a number")).collect();
+        assert_eq!((numbers[0], numbers[2]), (numbers[1], numbers[3]), "{:?}", row.get::<_, String>(0));
+    }
+}

@@ -1,0 +1,68 @@
+//! Bit rot: a job whose stored bytes are damaged is reported and fails; the others go on.
+
+use kvern_core::{FailureCode, State};
+use kvern_queue::{Error, Queue};
+
+use crate::setup::{Setup, inline, job, open};
+
+#[tokio::test]
+async fn a_damaged_input_fails_its_job_and_no_other() {
+    let t = Setup::new();
+    let (bad, good) = (t.submit(job("f")).await, t.submit(job("f")).await);
+    let (database, clock, dir) = t.stop().await;
+    let key = bad.sequence().get().cast_signed();
+    let changed = database.execute("UPDATE jobs SET input = CAST('the very impus' AS BLOB) WHERE seq = ?1", [key]);
+    assert_eq!(changed.expect("damages it"), 1);
+    drop(database);
+
+    let queue = open(dir.path(), &clock);
+    assert!(matches!(queue.input(bad).await, Err(Error::Damaged(id)) if id == bad));
+    let t = Setup { queue, clock, dir };
+    let leased = t.lease("f", 9).await;
+    assert_eq!(leased.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [good]);
+    crate::setup::until("the damaged job fails", async || t.state(bad).await == State::Failed).await;
+    let error = t.queue.get(bad).await.expect("it is kept").error.expect("it says why");
+    assert_eq!(error.code, FailureCode::Damaged);
+    assert_eq!(t.queue.stats().functions[0].1.failed, 1);
+}
+
+#[tokio::test]
+async fn a_damaged_result_is_reported() {
+    let t = Setup::new();
+    let id = t.submit(job("f")).await;
+    t.succeed(t.lease("f", 1).await.remove(0), inline(b"forty-two")).await;
+    let (database, clock, dir) = t.stop().await;
+    let changed = database.execute("UPDATE results SET body = CAST('forty-too' AS BLOB)", []);
+    assert_eq!(changed.expect("damages it"), 1);
+    drop(database);
+    let queue = open(dir.path(), &clock);
+    assert!(matches!(queue.result(id).await, Err(Error::Damaged(damaged)) if damaged == id));
+    assert_eq!(queue.get(id).await.expect("the record is whole").state, State::Succeeded);
+}
+
+#[tokio::test]
+async fn flipped_bytes_anywhere_never_make_it_panic() {
+    let t = Setup::new();
+    for _ in 0..50 {
+        t.submit(job("f")).await;
+    }
+    for leased in t.lease("f", 20).await {
+        t.succeed(leased, inline(b"done")).await;
+    }
+    let (database, clock, dir) = t.stop().await;
+    drop(database);
+    let path = dir.path().join("queue.db");
+    let whole = std::fs::read(&path).expect("the database");
+    for step in 0..60 {
+        let mut bytes = whole.clone();
+        let at = 100 + step * (whole.len() - 100) / 60;
+        bytes[at] ^= 0x55;
+        std::fs::write(&path, &bytes).expect("writes");
+        let options = kvern_queue_sqlite::Options { dir: dir.path().to_owned(), clock: clock.clone() };
+        let Ok(queue) = kvern_queue_sqlite::SqliteQueue::open(options) else { continue };
+        let _ = queue.list(&kvern_queue::Filter::default(), None, 500).await;
+        let _ = queue.submit(job("f")).await;
+        let _ = queue.sweep(&Vec::new(), 100).await;
+        queue.crash();
+    }
+}

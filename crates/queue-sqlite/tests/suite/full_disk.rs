@@ -1,0 +1,110 @@
+//! A full disk: submits are refused and say so, settlements still work, and nothing acknowledged is lost.
+//!
+//! Needs a small file system of its own, so it needs root; elsewhere it is skipped, loudly.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use kvern_core::{JobId, State};
+use kvern_queue::{Clock, Error, Queue};
+use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
+use tempfile::TempDir;
+
+use crate::setup::{EPOCH, Setup, inline, job, until};
+
+const MIB: u64 = 1 << 20;
+
+/// A file system of 16 MiB, gone at the end.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+    fn mount() -> Option<Self> {
+        let dir = TempDir::new().expect("a directory");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(dir.path()).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(dir));
+        }
+        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a tmpfs");
+        eprintln!("SKIPPED: this test mounts a tmpfs, which needs root");
+        None
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let ballast = std::fs::File::create(self.0.path().join("ballast")).expect("a file");
+        let mut ballast = std::io::BufWriter::with_capacity(4096, ballast);
+        while std::io::Write::write_all(&mut ballast, &[1; 4096]).is_ok() {}
+        drop(ballast.into_parts());
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.path().join("ballast")).expect("removes");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn open(dir: &Path, free_bytes_min: u64) -> Arc<SqliteQueue> {
+    let options = Options { dir: dir.to_owned(), clock: Clock::manual(EPOCH) };
+    let bounds = Bounds { free_bytes_min, reserve_bytes: MIB };
+    SqliteQueue::open_within(options, &bounds).expect("the directory opens")
+}
+
+fn setup(queue: Arc<SqliteQueue>) -> Setup {
+    Setup { queue, clock: Clock::manual(EPOCH), dir: TempDir::new().expect("a directory") }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_submits_and_takes_settlements() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let dir = disk.0.path().join("data");
+    let t = setup(open(&dir, 0));
+    let mut accepted: Vec<JobId> = Vec::new();
+    for _ in 0..300 {
+        accepted.push(t.submit(job("f")).await);
+    }
+    let leased = t.lease("f", 200).await;
+    disk.fill();
+
+    // What the log still holds of free pages is used up first.
+    let refused = loop {
+        match t.queue.submit(job("f")).await {
+            Ok(submitted) => accepted.push(submitted.id),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::NoSpace(_)), "{refused:?}");
+    t.queue.health().expect("a full disk is no reason to end");
+    let mut settled = Vec::new();
+    for one in leased {
+        settled.push(one.job.id);
+        t.succeed(one, inline(b"a result for the full disk")).await;
+    }
+
+    disk.make_room();
+    until("submits work again", async || t.queue.submit(job("f")).await.is_ok()).await;
+    t.queue.crash();
+    drop(t);
+    let t = setup(open(&dir, 0));
+    for id in accepted {
+        let expected = if settled.contains(&id) { State::Succeeded } else { State::Queued };
+        assert_eq!(t.state(id).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_floor_submits_wait_for_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let t = setup(open(&disk.0.path().join("data"), 4 * MIB));
+    t.submit(job("f")).await;
+    disk.fill();
+    until("the floor is noticed", async || matches!(t.queue.submit(job("f")).await, Err(Error::NoSpace(_)))).await;
+    disk.make_room();
+    until("submits work again", async || t.queue.submit(job("f")).await.is_ok()).await;
+}

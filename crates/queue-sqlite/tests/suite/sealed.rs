@@ -1,0 +1,62 @@
+//! A write that fails: the store is sealed, those who wait hear "unknown", and what was acknowledged is kept.
+//!
+//! The log is made immutable under the server, so that its next write fails. That needs root and ext4 or XFS; elsewhere
+//! the test is skipped, loudly.
+
+use std::fs::File;
+use std::time::Duration;
+
+use kvern_core::State;
+use kvern_queue::{Error, Queue};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+use crate::setup::{Setup, inline, job, success};
+
+/// The log, immutable until this is dropped.
+struct Immutable(File, IFlags);
+
+impl Immutable {
+    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+    fn log_of(t: &Setup) -> Option<Self> {
+        let log = File::open(t.dir.path().join("queue.db-wal")).expect("a queue has a log");
+        let set = ioctl_getflags(&log).and_then(|flags| {
+            ioctl_setflags(&log, flags | IFlags::IMMUTABLE)?;
+            Ok(flags)
+        });
+        if let Ok(flags) = set {
+            return Some(Self(log, flags));
+        }
+        eprintln!("SKIPPED: this test makes a file immutable, which needs root and ext4 or XFS");
+        None
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        let _ = ioctl_setflags(&self.0, self.1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_seals_the_store_and_loses_nothing() {
+    let t = Setup::new();
+    let (running, queued) = (t.submit(job("f")).await, t.submit(job("f")).await);
+    let leased = t.lease("f", 1).await.remove(0);
+    let settlement = success(&leased.job, inline(b"too late"));
+    let Some(immutable) = Immutable::log_of(&t) else { return };
+
+    let refused = t.queue.submit(job("f")).await;
+    assert!(matches!(refused, Err(Error::Unknown(_))), "{refused:?}");
+    assert!(matches!(t.queue.health(), Err(Error::Closed(why)) if why.contains("failed")));
+    assert!(matches!(t.queue.submit(job("f")).await, Err(Error::Closed(_))));
+    assert!(matches!(t.queue.settle(leased.lease, settlement).await, Err(Error::Closed(_))));
+    let wants = vec![kvern_queue::Want { function: crate::setup::name("f"), slots: 1 }];
+    let ask = kvern_queue::Ask { worker: "w".to_owned(), wants, max: 1, wait: Duration::from_secs(60) };
+    assert!(matches!(t.queue.lease(ask).await, Err(Error::Closed(_))), "nobody waits at a sealed store");
+
+    drop(immutable);
+    assert!(matches!(t.queue.submit(job("f")).await, Err(Error::Closed(_))), "it stays sealed");
+    let t = t.kill();
+    assert_eq!((t.state(running).await, t.state(queued).await), (State::Queued, State::Queued));
+    assert_eq!(t.lease("f", 9).await.len(), 2, "the refused job was not kept");
+}
