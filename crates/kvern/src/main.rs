@@ -52,10 +52,7 @@ fn run(cli: &Cli) -> Outcome {
         Verb::Check(check) => verbs::check::run(global, check),
         Verb::New(new) => verbs::new::run(new),
         Verb::Reload(reload) => verbs::reload::run(reload),
-        Verb::Token => {
-            print::line(&config::new_token()?);
-            Ok(())
-        }
+        Verb::Token => verbs::token::run(global),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "kvern", &mut script);

@@ -150,3 +150,49 @@ impl Inbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::pause::Pause;
+
+    fn operation() -> Operation {
+        let function = "f".parse().expect("a name");
+        Operation::Pause(Pause { function, paused: true, answer: oneshot::channel().0 })
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_the_rest_waits() {
+        let inbox = Inbox::new();
+        for _ in 0..BATCH_OPERATIONS_MAX + 10 {
+            inbox.push(operation()).expect("it is open");
+        }
+        assert_eq!(inbox.take().0.len(), BATCH_OPERATIONS_MAX);
+        assert_eq!(inbox.take().0.len(), 10);
+    }
+
+    #[test]
+    fn an_inbox_that_ends_refuses_but_gives_what_it_took() {
+        let inbox = Inbox::new();
+        inbox.push(operation()).expect("it is open");
+        inbox.end(End::Drain);
+        assert!(inbox.push(operation()).is_err());
+        inbox.wait(None);
+        let (operations, end) = inbox.take();
+        assert_eq!((operations.len(), end), (1, Some(End::Drain)));
+    }
+
+    #[tokio::test]
+    async fn bytes_beyond_the_bound_wait_for_room() {
+        let inbox = Inbox::new();
+        let most = Inbox::units(INBOX_BYTES_MAX);
+        inbox.take_room(most).await;
+        let mut more = std::pin::pin!(inbox.take_room(1));
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(more.as_mut().poll(cx).is_ready())).await;
+        assert!(!polled, "there is no room");
+        inbox.give_back(most as usize);
+        more.await;
+    }
+}

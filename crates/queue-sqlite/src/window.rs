@@ -222,3 +222,100 @@ impl Window {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kvern_core::{JobId, State, UnixMs};
+    use kvern_queue::{NewJob, record};
+
+    use super::*;
+
+    /// A job of this priority whose order of acceptance is `number`.
+    fn ready(number: u64, priority: u8, input_bytes: usize) -> Ready {
+        let new = NewJob {
+            function: "f".parse().expect("a name"),
+            input: Payload::Inline(vec![0; input_bytes].into()),
+            content_type: None,
+            idempotency: None,
+            not_before: None,
+            expires_at: None,
+            priority,
+            tags: Vec::new(),
+            max_queued: 1,
+        };
+        let id = JobId::new(Sequence::from_bits(number + 1), 0);
+        Ready { job: Arc::new(record::accept(id, &new, UnixMs(0))), input: new.input }
+    }
+
+    /// Reads on as the writer does, `most` at a time.
+    fn refill(window: &mut Window, stored: &BTreeMap<Place, Ready>, most: usize) {
+        let after = window.tail();
+        let behind = stored.iter().filter(|(place, _)| after.is_none_or(|after| **place > after));
+        let read: Vec<_> = behind.take(most + 1).map(|(_, ready)| ready.clone()).collect();
+        let last = (read.len() > most).then(|| read[most - 1].place());
+        window.extend(read.into_iter().take(most).collect(), last);
+    }
+
+    #[test]
+    fn whatever_happens_jobs_leave_in_order() {
+        for seed in 0..200_u64 {
+            let mut dice = seed;
+            let mut draw = |sides: u64| {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (dice >> 33) % sides
+            };
+            // What the database has as queued and not running, and the window over it.
+            let mut stored: BTreeMap<Place, Ready> = BTreeMap::new();
+            let mut window = Window::new(true);
+            let mut running = Vec::new();
+            for number in 0..400 {
+                match draw(5) {
+                    0 | 1 => {
+                        let one = ready(number, draw(3) as u8, 0);
+                        stored.insert(one.place(), one.clone());
+                        // No room: the window lets jobs go and forgets how far it reached.
+                        let free = if draw(3) == 0 { 0 } else { usize::MAX };
+                        window.offer(one, free);
+                    }
+                    2 => {
+                        let one = ready(number, draw(3) as u8, 0);
+                        window.gap(one.place());
+                        stored.insert(one.place(), one);
+                    }
+                    3 if !running.is_empty() => {
+                        let at = draw(running.len() as u64) as usize;
+                        let one: Ready = running.swap_remove(at);
+                        stored.insert(one.place(), one.clone());
+                        window.put_back(one);
+                    }
+                    _ => {
+                        while window.wants_more(usize::MAX) && !window.has_ready() {
+                            refill(&mut window, &stored, 4);
+                        }
+                        let taken = window.take().map(|ready| ready.place());
+                        assert_eq!(taken, stored.keys().next().copied(), "seed {seed}, step {number}");
+                        running.extend(taken.and_then(|place| stored.remove(&place)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn it_holds_no_more_than_it_may() {
+        let mut window = Window::new(true);
+        for number in 0..2 * WINDOW_JOBS_MAX as u64 {
+            window.offer(ready(number, 4, 10), usize::MAX);
+        }
+        assert_eq!(window.len(), WINDOW_JOBS_MAX);
+        assert!(!window.is_whole());
+        window.offer(ready(5000, 9, 10), usize::MAX);
+        assert_eq!(window.len(), WINDOW_JOBS_MAX, "an urgent job pushes the last one out");
+        assert_eq!(window.take().map(|ready| ready.job.priority), Some(9));
+        assert!(window.take().is_some_and(|ready| ready.job.state == State::Queued));
+        window.reset();
+        assert_eq!((window.len(), window.bytes()), (0, 0));
+    }
+}

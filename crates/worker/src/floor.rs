@@ -250,7 +250,7 @@ impl Floor {
             effects.refused.push(work);
             return;
         };
-        drop(work);
+        lane.ready.push_front(work);
         lane.ready_since.get_or_insert(now);
         effects.wake_scaler = true;
         self.refill(function, effects);

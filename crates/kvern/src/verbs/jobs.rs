@@ -80,9 +80,14 @@ async fn logs(client: &Client, id: &str, follow: bool) -> Outcome {
 }
 
 async fn retry(global: &Global, client: &Client, ids: &[String]) -> Outcome {
+    let mut jobs = Vec::new();
     for id in ids {
-        let job = client.post(&format!("/v1/jobs/{}/retry", checked(id)?)).await?.json()?;
-        show::job(global, &job);
+        jobs.push(client.post(&format!("/v1/jobs/{}/retry", checked(id)?)).await?.json()?);
+    }
+    match (global.output, jobs.len()) {
+        // Several are one document too.
+        (Format::Json, 2..) => print::json(&serde_json::json!({ "jobs": jobs })),
+        _ => jobs.iter().for_each(|job| show::job(global, job)),
     }
     Ok(())
 }

@@ -10,3 +10,4 @@ pub(crate) mod logs;
 pub(crate) mod new;
 pub(crate) mod reload;
 pub(crate) mod serve;
+pub(crate) mod token;
