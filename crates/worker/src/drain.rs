@@ -42,7 +42,7 @@ pub(crate) async fn drain(shared: &Arc<Shared>, tasks: &mut Tasks) -> Drained {
     let (works, orders) = shared.floor(|floor, _| floor.close());
     shared.closing.cancel();
     drop(orders);
-    drop(works);
+    shared.refuse(works);
 
     let (patience, _) = shared.settings.drain_parts();
     shared.stations.close();

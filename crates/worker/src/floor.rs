@@ -321,7 +321,7 @@ impl Floor {
         self.next_id += 1;
         let mut lane = Lane::new(serving, warm, self.next_id);
         if let Some(old) = self.lanes.remove(&name) {
-            lane.taken = old.taken;
+            lane.taken = 0;
             lane.calls = old.calls;
             lane.ready = old.ready;
             lane.ready_since = old.ready_since;

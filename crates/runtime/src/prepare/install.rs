@@ -82,6 +82,36 @@ fn finish(unfinished: Unfinished, packages: &Path) -> io::Result<()> {
     unfinished.finish(packages)
 }
 
+// === impl Scratch ===
+
+/// Where an installer keeps its temporary files and its cache: in the data directory, like everything that we write.
+struct Scratch {
+    temporary: PathBuf,
+    cache: PathBuf,
+}
+
+impl Scratch {
+    fn new(log: &Path) -> io::Result<Self> {
+        let temporary = log.with_extension("tmp");
+        fs::create_dir_all(&temporary)?;
+        Ok(Self { temporary, cache: log.with_file_name(".cache") })
+    }
+
+    fn keep_inside(&self, command: &mut Command) {
+        command.env("TMPDIR", &self.temporary);
+        for (variable, name) in [("PIP_CACHE_DIR", "pip"), ("UV_CACHE_DIR", "uv"), ("npm_config_cache", "npm")] {
+            command.env(variable, self.cache.join(name));
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays is in nobody's way, and is used again by the next installation of the same requirements.
+        let _ = fs::remove_dir_all(&self.temporary);
+    }
+}
+
 // === impl Watch ===
 
 /// One installation and whoever waits for it.
@@ -133,6 +163,8 @@ impl<'a> Watch<'a> {
         // nothing, and all of it is there to be read afterwards.
         let file = File::create(log).map_err(|e| cannot(&e))?;
         let copy = file.try_clone().map_err(|e| cannot(&e))?;
+        let scratch = Scratch::new(log).map_err(|e| cannot(&e))?;
+        scratch.keep_inside(&mut command);
         command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().map_err(|e| cannot(&e))?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
