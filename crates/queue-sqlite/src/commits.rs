@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the buckets of [`CommitStats::seconds`], in microseconds.
+/// Upper bounds of the buckets of [`CommitStats::buckets`], in microseconds.
 pub const BOUNDS_US: [u64; 12] = [50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 250_000, 1_000_000];
 
 /// Counters since the queue was opened.

@@ -321,9 +321,8 @@ impl Floor {
         self.next_id += 1;
         let mut lane = Lane::new(serving, warm, self.next_id);
         if let Some(old) = self.lanes.remove(&name) {
-            lane.taken = 0;
+            lane.taken = old.taken;
             lane.calls = old.calls;
-            lane.ready = old.ready;
             lane.ready_since = old.ready_since;
         }
         self.lanes.insert(name.clone(), lane);
