@@ -43,11 +43,13 @@ impl Step for Redirect {
     type Found = Redirected;
 
     fn apply(&self, tx: &mut Transaction<'_, '_>) -> SqlResult<Result<Redirected, Error>> {
-        if !tx.ended.contains(&self.id) && self.runs(tx) {
-            return match self.to {
-                Way::Cancel => mark(tx, self.id).map(Ok),
-                Way::Retry => Ok(Err(Error::WrongState { id: self.id, state: State::Running })),
-            };
+        if !tx.ended.contains(&self.id) && self.finds_it_running(tx) {
+            if self.to == Way::Retry {
+                return Ok(Err(Error::WrongState { id: self.id, state: State::Running }));
+            }
+            // The request reaches the attempt with its next renewal; the row keeps it over a crash.
+            tx.run("INSERT OR IGNORE INTO cancels VALUES (?1)", params![rows::key(self.id)])?;
+            return Ok(Ok(Redirected::Marked));
         }
         let stored = match tx.find(self.id)? {
             Ok(stored) => stored,
@@ -92,8 +94,14 @@ impl Step for Redirect {
 }
 
 impl Redirect {
-    fn runs(&self, tx: &Transaction<'_, '_>) -> bool {
-        tx.shared.memory().running.contains_key(&self.id)
+    /// Whether the job runs; a cancel marks it in the same look, or a release could slip in between.
+    fn finds_it_running(&self, tx: &Transaction<'_, '_>) -> bool {
+        let mut memory = tx.shared.memory();
+        let Some(running) = memory.running.get_mut(&self.id) else { return false };
+        if self.to == Way::Cancel {
+            Arc::make_mut(&mut running.job).cancel_requested = true;
+        }
+        true
     }
 }
 
@@ -110,13 +118,4 @@ pub(crate) fn hold_back(tx: &Transaction<'_, '_>, function: usize, job: &Job) ->
 /// Where a job stands, or would stand, among the ready ones of its function.
 pub(crate) fn place_of(job: &Job) -> Place {
     Place { rank: crate::rank::Rank::of(State::Queued, job.priority), seq: job.id.sequence() }
-}
-
-/// The request reaches the attempt with its next renewal; the row keeps it over a crash.
-fn mark(tx: &Transaction<'_, '_>, id: JobId) -> SqlResult<Redirected> {
-    tx.run("INSERT OR IGNORE INTO cancels VALUES (?1)", params![rows::key(id)])?;
-    if let Some(running) = tx.shared.memory().running.get_mut(&id) {
-        Arc::make_mut(&mut running.job).cancel_requested = true;
-    }
-    Ok(Redirected::Marked)
 }

@@ -323,6 +323,7 @@ impl Floor {
         if let Some(old) = self.lanes.remove(&name) {
             lane.taken = old.taken;
             lane.calls = old.calls;
+            lane.ready = old.ready;
             lane.ready_since = old.ready_since;
         }
         self.lanes.insert(name.clone(), lane);

@@ -1,7 +1,7 @@
 //! The process runtime: functions as processes of this host.
 //!
-//! A [`handler`](handler) is a warm process with our shim in it, which gets one job after the other through a private
-//! socket; an [`exec`](exec) is a process per attempt. Both live in a jail ([`crate::jail`]) whose leash we hold: what
+//! A [`handler`] is a warm process with our shim in it, which gets one job after the other through a private
+//! socket; an [`exec`] is a process per attempt. Both live in a jail ([`crate::jail`]) whose leash we hold: what
 //! becomes of the server becomes of them.
 //!
 //! On disk, below the data directory: `run/jails/` (the records of live jails), `run/tmp/` (a temporary folder per
