@@ -121,7 +121,7 @@ impl Station {
             Work::Call(call) => calls::turn(self, *call).await,
         };
         self.slot = Some(slot);
-        let usable = self.instance.as_mut().is_some_and(|instance| instance.is_usable());
+        let usable = self.warm && self.instance.as_mut().is_some_and(|instance| instance.is_usable());
         if !usable {
             self.stop_instance(self.shared.grace()).await;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvern_core::{JobId, State};
-use kvern_queue::{Clock, Error, Filter, Queue};
+use kvern_queue::{Clock, Error, Filter, Queue, Settlement};
 use kvern_queue_sqlite::SqliteQueue;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -13,52 +13,79 @@ use tokio::task::JoinSet;
 
 use crate::setup::{EPOCH, Setup, inline, job, open, success};
 
-/// Eight clients submit, eight workers lease and settle, until told to stop or refused. What was acknowledged comes back.
-async fn work(queue: &Arc<SqliteQueue>, stop: &Arc<AtomicBool>) -> (Vec<JobId>, Vec<JobId>) {
-    let mut clients = JoinSet::new();
-    let mut workers = JoinSet::new();
-    for _ in 0..8 {
-        let (client, told) = (Arc::clone(queue), Arc::clone(stop));
-        clients.spawn(async move {
-            let mut accepted = Vec::new();
-            while !told.load(Ordering::SeqCst) {
-                match client.submit(job("f")).await {
-                    Ok(submitted) => accepted.push(submitted.id),
-                    Err(Error::Closed(_) | Error::Unknown(_)) => break,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-            accepted
-        });
-        let (worker, told) = (Arc::clone(queue), Arc::clone(stop));
-        workers.spawn(async move { settle_some(&worker, &told).await });
-    }
-    (clients.join_all().await.concat(), workers.join_all().await.concat())
+/// What clients and workers heard.
+#[derive(Default)]
+struct Heard {
+    accepted: Vec<JobId>,
+    settled: Vec<JobId>,
+    cancelled: Vec<JobId>,
 }
 
-async fn settle_some(queue: &SqliteQueue, stop: &AtomicBool) -> Vec<JobId> {
-    let mut settled = Vec::new();
+/// Eight clients submit and sometimes cancel, eight workers settle and sometimes release, until told to stop or refused.
+async fn work(queue: &Arc<SqliteQueue>, stop: &Arc<AtomicBool>) -> Heard {
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let (client, told) = (Arc::clone(queue), Arc::clone(stop));
+        tasks.spawn(async move { submit_some(&client, &told).await });
+        let (worker, told) = (Arc::clone(queue), Arc::clone(stop));
+        tasks.spawn(async move { settle_some(&worker, &told).await });
+    }
+    let mut heard = Heard::default();
+    for one in tasks.join_all().await {
+        heard.accepted.extend(one.accepted);
+        heard.settled.extend(one.settled);
+        heard.cancelled.extend(one.cancelled);
+    }
+    heard
+}
+
+async fn submit_some(queue: &SqliteQueue, stop: &AtomicBool) -> Heard {
+    let mut heard = Heard::default();
+    while !stop.load(Ordering::SeqCst) {
+        match queue.submit(job("f")).await {
+            Ok(submitted) => heard.accepted.push(submitted.id),
+            Err(Error::Closed(_) | Error::Unknown(_)) => break,
+            Err(error) => panic!("{error}"),
+        }
+        if heard.accepted.len() % 5 == 0 {
+            let id = heard.accepted[heard.accepted.len() - 3];
+            heard.cancelled.extend(queue.cancel(id).await.is_ok().then_some(id));
+        }
+    }
+    heard
+}
+
+async fn settle_some(queue: &SqliteQueue, stop: &AtomicBool) -> Heard {
+    let mut heard = Heard::default();
     while !stop.load(Ordering::SeqCst) {
         let wants = vec![kvern_queue::Want { function: crate::setup::name("f"), slots: 4 }];
         let wait = std::time::Duration::from_millis(5);
         let ask = kvern_queue::Ask { worker: "w".to_owned(), wants, max: 4, wait };
         let Ok(leased) = queue.lease(ask).await else { break };
-        for one in leased {
+        for (at, one) in leased.into_iter().enumerate() {
+            if at == 1 {
+                let _ = queue.settle(one.lease, Settlement::Release).await;
+                continue;
+            }
             let (id, settlement) = (one.job.id, success(&one.job, inline(b"done")));
             if queue.settle(one.lease, settlement).await.is_ok() {
-                settled.push(id);
+                heard.settled.push(id);
             }
         }
     }
-    settled
+    heard
 }
 
-async fn check(queue: &SqliteQueue, accepted: &[JobId], settled: &[JobId]) {
-    for id in accepted {
+async fn check(queue: &SqliteQueue, heard: &Heard) {
+    for id in &heard.accepted {
         let job = queue.get(*id).await.expect("an acknowledged job is there");
-        assert!(matches!(job.state, State::Queued | State::Succeeded), "{job:?}");
+        assert!(matches!(job.state, State::Queued | State::Succeeded | State::Cancelled), "{job:?}");
     }
-    for id in settled {
+    for id in &heard.cancelled {
+        let job = queue.get(*id).await.expect("it is there");
+        assert!(matches!(job.state, State::Succeeded | State::Cancelled), "a cancel that was acknowledged: {job:?}");
+    }
+    for id in &heard.settled {
         assert_eq!(queue.get(*id).await.expect("it is there").state, State::Succeeded);
         assert!(queue.result(*id).await.expect("it is there").is_some(), "an outcome is stored whole");
     }
@@ -75,14 +102,16 @@ async fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
         crate::setup::until("some commits", async || t.queue.commits().commits > commits + 50).await;
         let queue = Arc::clone(&t.queue);
         tokio::task::spawn_blocking(move || queue.crash()).await.expect("it dies");
-        let (accepted, settled) = load.await.expect("the load ends");
-        assert!(!accepted.is_empty() && !settled.is_empty());
+        let heard = load.await.expect("the load ends");
+        assert!(!heard.accepted.is_empty() && !heard.settled.is_empty() && !heard.cancelled.is_empty());
         t = t.kill();
-        check(&t.queue, &accepted, &settled).await;
+        check(&t.queue, &heard).await;
     }
-    let stats = t.queue.stats();
+    let stats = t.queue.stats().functions[0].1;
     let (database, _clock, _dir) = t.stop().await;
-    assert_eq!(counted(&database), stats.functions[0].1.queued + stats.functions[0].1.succeeded);
+    assert_eq!(counted(&database), stats.queued + stats.succeeded + stats.cancelled);
+    let marks: i64 = database.query_row("SELECT count(*) FROM cancels", [], |row| row.get(0)).expect("counts");
+    assert_eq!(marks, 0, "no mark outlives its attempt");
     assert_counts_are_right(&database);
 }
 
