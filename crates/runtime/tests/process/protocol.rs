@@ -19,7 +19,8 @@ async fn garbage_on_the_private_descriptor_is_a_protocol_error() {
         "b'print'",
         "b'\\0\\0\\0\\0'",
         "b'\\xff' * 100000",
-        "struct.pack('<IBI', 7, 0x84, 77) + b'{}'",
+        // A good answer, to a job that is not under way.
+        r#"struct.pack('<IBI', 39, 0x84, 77) + b'{"code":"exception","message":"x"}'"#,
         "struct.pack('<IB', 15, 0x81) + b'{\"protocol\":1}'",
     ] {
         let text = format!("{FIND}\ndef f():\n    os.write(FD, {garbage})\n    return 1\n");

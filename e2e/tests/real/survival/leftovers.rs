@@ -111,9 +111,6 @@ fn nothing_is_left_behind_by_a_stop() {
     stage.submit("stay");
     stage.server.signal(Signal::TERM);
     assert!(stage.server.wait().success());
-    // The jails are told to end, and remove their folders without the server.
-    let functions: Vec<String> = stage.left().into_iter().filter(|process| !process.contains("__jail")).collect();
-    assert!(functions.is_empty(), "the server says that it is done when it is: {functions:?}");
     stage.is_clean("a stop");
 }
 
