@@ -153,12 +153,15 @@ impl Writer<'_> {
                     self.chores_at = Instant::now() + CHORES_AGAIN;
                 }
                 Err(Spoiled::Commit(error)) => {
-                    let why = Error::Unknown(error.to_string());
+                    let why = Error::Closed(format!("the store failed while it wrote: {error}"));
+                    let unknown = Error::Unknown(error.to_string());
                     let mut memory = self.shared.memory();
+                    // Before anyone hears of it: whoever does finds the store sealed.
+                    memory.close(why.clone());
                     for operation in operations {
-                        operation.end(Err(why.clone()), &mut memory, effects);
+                        operation.end(Err(unknown.clone()), &mut memory, effects);
                     }
-                    return Err(Error::Closed(format!("the store failed while it wrote: {error}")));
+                    return Err(why);
                 }
             }
             if refused.iter().all(Option::is_some) {

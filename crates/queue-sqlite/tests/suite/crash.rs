@@ -99,7 +99,7 @@ async fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
         let (queue, working) = (Arc::clone(&t.queue), Arc::clone(&stop));
         let load = tokio::spawn(async move { work(&queue, &working).await });
         let commits = t.queue.commits().commits;
-        crate::setup::until("some commits", async || t.queue.commits().commits > commits + 50).await;
+        crate::setup::until("commits of every kind", async || t.queue.commits().commits > commits + 300).await;
         let queue = Arc::clone(&t.queue);
         tokio::task::spawn_blocking(move || queue.crash()).await.expect("it dies");
         let heard = load.await.expect("the load ends");
