@@ -25,7 +25,7 @@ pub fn holder(dir: &Path) -> Option<u32> {
 
 /// Holds the data directory until it is dropped. The kernel lets go of it when the process dies, however it dies.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub(crate) struct Lock(File);
 
 impl Lock {
     /// Takes the directory, or says who has it.
@@ -48,5 +48,13 @@ impl Lock {
         // A full disk is no reason not to start: the lock holds without the number in it.
         let _ = write_pid(&mut file);
         Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would not do: a process that was forked at this moment still has the same open file. If it fails, the
+        // file is closed all the same.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

@@ -10,11 +10,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::attempt::{Ended, Why, attempt};
-use crate::floor::{CallWork, Slot};
+use crate::lane::End;
 use crate::log::AttemptLog;
 use crate::reply::{self, CallOutput, ReplyLine};
 use crate::request::{self, Request};
 use crate::station::Station;
+use crate::work::{CallWork, Slot};
 use crate::worker::Shared;
 
 /// A call on its way to a slot.
@@ -93,7 +94,7 @@ pub(crate) async fn turn(station: &mut Station, work: CallWork) -> Slot {
         }
     };
     order.line.finish(outcome.failure());
-    station.report.went_well = !matches!(outcome, Outcome::Crashed(_));
+    station.report.end = Some(End::of(&outcome));
     station.shared.observer.call_finished(&order.function, outcome.failure(), began.elapsed());
     slot
 }

@@ -1,4 +1,5 @@
-//! The slots of the worker and who holds them: the one table behind one lock.
+//! The slots of the worker and who holds them: the one table behind one lock. Which functions it serves, and how they
+//! come and go, stands in [`crate::roster`].
 //!
 //! Methods decide and return [`Effects`]; [`crate::worker::Shared`] acts on them after the lock is released. Nothing
 //! here waits. A [`Slot`] or [`Work`] must never be dropped under the lock, because a slot frees itself by taking it.
@@ -6,15 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kvern_core::{FunctionName, Keep};
-use kvern_queue::{Leased, Want};
-use kvern_runtime::{FunctionVersion, Instance};
+use kvern_core::FunctionName;
+use kvern_queue::Want;
 use tokio::time::{Duration, Instant};
 
 use crate::calls::Order;
-use crate::heartbeat::Holding;
 use crate::lane::{Lane, Report, Serving, Step};
-use crate::pool::PlaceId;
+use crate::work::{Opening, PlaceKey, Slot, Work};
 use crate::worker::Shared;
 
 /// Work that waits this long although instances live gets another instance, if the function may have one. Longer than
@@ -23,50 +22,22 @@ pub(crate) const SCALE_UP_AFTER: Duration = Duration::from_millis(10);
 
 /// Who holds which slot.
 pub(crate) struct Floor {
-    lanes: BTreeMap<FunctionName, Lane>,
+    pub(crate) lanes: BTreeMap<FunctionName, Lane>,
     /// Slots of the worker that are free.
     free: usize,
     /// Whether new work is taken.
-    open: bool,
+    pub(crate) open: bool,
     next_id: u64,
 }
 
-/// The right to run one attempt or call of a function now. Freed when dropped.
-pub(crate) struct Slot {
-    shared: Arc<Shared>,
-    function: FunctionName,
-}
-
-/// Something to run, with its slot.
-pub(crate) enum Work {
-    /// A leased job.
-    Job(Box<JobWork>),
-    /// A call.
-    Call(Box<CallWork>),
-}
-
-/// A leased job with a slot.
-pub(crate) struct JobWork {
-    pub(crate) leased: Leased,
-    pub(crate) holding: Holding,
-    pub(crate) slot: Slot,
-}
-
-/// A call with a slot.
-pub(crate) struct CallWork {
-    pub(crate) order: Order,
-    pub(crate) slot: Slot,
-}
-
-/// A place that was opened: somebody has to spawn its task.
-pub(crate) struct Opening {
-    pub(crate) function: FunctionName,
-    pub(crate) generation: u64,
-    pub(crate) id: PlaceId,
-    pub(crate) serving: Serving,
-    pub(crate) warm: bool,
-    /// A live instance to begin with.
-    pub(crate) instance: Option<Box<dyn Instance>>,
+/// What the free slots could run.
+pub(crate) struct Wanted {
+    /// Functions with free slots.
+    pub(crate) wants: Vec<Want>,
+    /// Free slots in all.
+    pub(crate) max: usize,
+    /// When a function that pauses is to be asked for again.
+    pub(crate) again_at: Option<Instant>,
 }
 
 /// What follows a decision.
@@ -91,14 +62,22 @@ impl Floor {
         Self { lanes: BTreeMap::new(), free: slots, open: true, next_id: 0 }
     }
 
-    /// What to ask the queue for; nothing if no slot is free.
-    pub(crate) fn wants(&self) -> (Vec<Want>, usize) {
+    /// What to ask the queue for.
+    pub(crate) fn wanted(&self, now: Instant) -> Wanted {
+        let mut wanted = Wanted { wants: Vec::new(), max: self.free, again_at: None };
         if !self.open || self.free == 0 {
-            return (Vec::new(), 0);
+            return wanted;
         }
-        let free = self.lanes.iter().filter(|(_, lane)| !lane.gone && lane.free() > 0);
-        let wants = free.map(|(name, lane)| Want { function: name.clone(), slots: lane.free().min(self.free) });
-        (wants.collect(), self.free)
+        for (function, lane) in self.lanes.iter().filter(|(_, lane)| !lane.gone && lane.free() > 0) {
+            match lane.resting(now) {
+                None => {
+                    let want = Want { function: function.clone(), slots: lane.free().min(self.free) };
+                    wanted.wants.push(want);
+                }
+                Some(until) => wanted.again_at = Some(wanted.again_at.map_or(until, |at| at.min(until))),
+            }
+        }
+        wanted
     }
 
     /// Takes a slot, if one is free.
@@ -129,7 +108,7 @@ impl Floor {
     }
 
     /// Lets a call that waits take a free slot: one of this function, or any if the worker was full.
-    fn serve_calls(
+    pub(crate) fn serve_calls(
         &mut self,
         shared: &Arc<Shared>,
         function: &FunctionName,
@@ -240,7 +219,7 @@ impl Floor {
     /// A start failed. The work that fails with it, if no live instance can take it.
     pub(crate) fn start_failed(&mut self, place: &PlaceKey, now: Instant) -> Option<Work> {
         let lane = self.lane_of(place)?;
-        lane.pool.trouble(place.id, now);
+        lane.start_failed(place.id, now);
         if lane.pool.up() > 0 { None } else { lane.pop_ready() }
     }
 
@@ -298,153 +277,28 @@ impl Floor {
         stopped
     }
 
-    /// The version that runs, and whether an instance of it lives.
-    pub(crate) fn serving(&self, function: &FunctionName) -> Option<(Serving, bool)> {
-        self.lanes.get(function).filter(|lane| !lane.gone).map(|lane| (lane.serving.clone(), lane.pool.up() > 0))
-    }
-
     /// Whether the floor takes work.
     pub(crate) fn is_open(&self) -> bool {
         self.open
     }
 
-    /// From now on this runs; places of the old version leave when they are done. With a live instance to begin with.
-    pub(crate) fn switch(
-        &mut self,
-        shared: &Arc<Shared>,
-        serving: Serving,
-        warm: bool,
-        instance: Option<Box<dyn Instance>>,
-        effects: &mut Effects,
-    ) {
-        let name = serving.function().name.clone();
+    /// A number that nobody else has.
+    pub(crate) fn draw_id(&mut self) -> u64 {
         self.next_id += 1;
-        let mut lane = Lane::new(serving, warm, self.next_id);
-        if let Some(old) = self.lanes.remove(&name) {
-            lane.taken = old.taken;
-            lane.calls = old.calls;
-            lane.ready = old.ready;
-            lane.ready_since = old.ready_since;
-        }
-        self.lanes.insert(name.clone(), lane);
-        if instance.is_some() {
-            self.open_places(&name, 1, effects);
-            if let Some(opening) = effects.open.last_mut() {
-                opening.instance = instance;
-            }
-        }
-        self.settle_in(shared, &name, effects);
+        self.next_id
     }
 
-    /// The same version with other limits.
-    pub(crate) fn adjust(&mut self, shared: &Arc<Shared>, version: Arc<FunctionVersion>, effects: &mut Effects) {
-        let name = version.function.name.clone();
-        if let Some(lane) = self.lanes.get_mut(&name) {
-            lane.adjust(version);
-            self.settle_in(shared, &name, effects);
-        }
-    }
-
-    /// After a change of a lane: calls take slots that are new, places are opened, and the tasks look again.
-    fn settle_in(&mut self, shared: &Arc<Shared>, name: &FunctionName, effects: &mut Effects) {
-        while self.serve_calls(shared, name, false, effects, Instant::now()) {}
-        self.refill(name, effects);
-        effects.wake_leases = true;
-        effects.wake_scaler = true;
-    }
-
-    /// A function that is new here: calls may wait for its first version.
-    pub(crate) fn expect(&mut self, function: Arc<kvern_core::Function>) {
-        if self.serving(&function.name).is_none() {
-            let name = function.name.clone();
-            let mut lane = Lane::new(Serving::Preparing(function), false, 0);
-            lane.taken = self.lanes.remove(&name).map_or(0, |gone| gone.taken);
-            self.lanes.insert(name, lane);
-        }
-    }
-
-    /// Removes every function that is not kept, and gives the work that waited there.
-    pub(crate) fn keep_only(&mut self, kept: impl Fn(&FunctionName) -> bool) -> (Vec<Work>, Vec<Order>) {
-        let (mut works, mut orders) = (Vec::new(), Vec::new());
-        self.lanes.retain(|name, lane| {
-            if kept(name) {
-                return true;
-            }
-            works.extend(lane.empty());
-            orders.extend(lane.calls.drain(..));
-            lane.gone = true;
-            lane.generation = 0;
-            // What runs keeps its slots: the function may come back before it ends.
-            lane.taken > 0
-        });
-        (works, orders)
-    }
-
-    /// Takes no more work, sends the idle away, and gives the work that did not begin.
-    pub(crate) fn close(&mut self) -> (Vec<Work>, Vec<Order>) {
-        self.open = false;
-        let (mut works, mut orders) = (Vec::new(), Vec::new());
-        for lane in self.lanes.values_mut() {
-            works.extend(lane.empty());
-            orders.extend(lane.calls.drain(..));
-        }
-        (works, orders)
-    }
-
-    /// How long finished jobs are kept.
-    pub(crate) fn retention(&self) -> Vec<(FunctionName, Keep)> {
-        self.lanes.iter().map(|(name, lane)| (name.clone(), lane.serving.function().keep)).collect()
-    }
-
-    /// The versions that run.
-    pub(crate) fn versions(&self) -> Vec<(FunctionName, String)> {
-        let here = self.lanes.iter().filter(|(_, lane)| !lane.gone);
-        let versions = here.filter_map(|(name, lane)| Some((name, lane.serving.version()?)));
-        versions.map(|(name, version)| (name.clone(), version.version.to_string())).collect()
-    }
-
-    fn refill(&mut self, function: &FunctionName, effects: &mut Effects) {
+    /// Opens the places that a lane misses.
+    pub(crate) fn refill(&mut self, function: &FunctionName, effects: &mut Effects) {
         let missing = self.lanes.get(function).filter(|lane| self.open && !lane.gone).map_or(0, Lane::places_missing);
         self.open_places(function, missing, effects);
     }
 
-    fn open_places(&mut self, function: &FunctionName, places: usize, effects: &mut Effects) {
-        let Some(lane) = self.lanes.get_mut(function) else { return };
+    /// Opens places in a lane, as far as they are allowed.
+    pub(crate) fn open_places(&mut self, function: &FunctionName, places: usize, effects: &mut Effects) {
         for _ in 0..places {
-            self.next_id += 1;
-            effects.open.extend(lane.open(function, self.next_id));
-        }
-    }
-}
-
-/// Names a place over all lanes and versions.
-#[derive(Debug, Clone)]
-pub(crate) struct PlaceKey {
-    pub(crate) function: FunctionName,
-    pub(crate) generation: u64,
-    pub(crate) id: PlaceId,
-}
-
-// === impl Slot ===
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.shared.free(&self.function);
-    }
-}
-
-// === impl Work ===
-
-impl Work {
-    pub(crate) fn call(order: Order, slot: Slot) -> Self {
-        Self::Call(Box::new(CallWork { order, slot }))
-    }
-
-    /// Whether there is no point in running it any more.
-    fn is_stopped(&self) -> bool {
-        match self {
-            Self::Job(job) => job.holding.stop().is_some(),
-            Self::Call(call) => !call.order.is_wanted(),
+            let id = self.draw_id();
+            effects.open.extend(self.lanes.get_mut(function).and_then(|lane| lane.open(function, id)));
         }
     }
 }

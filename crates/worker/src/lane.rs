@@ -4,14 +4,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use kvern_core::{Failure, Function, FunctionName};
+use kvern_core::{Failure, FailureCode, Function, FunctionName, Outcome};
 use kvern_runtime::FunctionVersion;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::calls::Order;
-use crate::floor::{Opening, Slot, Work};
 use crate::pool::{PlaceId, Pool};
+use crate::work::{Opening, Slot, Work};
 
 /// Calls that may take a freed slot in a row before a job is looked for.
 const CALLS_IN_A_ROW: u32 = 8;
@@ -34,6 +35,9 @@ pub(crate) struct Lane {
     pub(crate) pool: Pool<Work>,
     /// It is no longer in the manifest: what runs ends, nothing begins.
     pub(crate) gone: bool,
+    /// Starts that failed for work: a pause in leases, so that a function which cannot start fails some of its jobs with
+    /// the reason, and not all of them.
+    starts: Backoff,
     calls_in_a_row: u32,
 }
 
@@ -71,8 +75,19 @@ pub(crate) struct Report {
     pub(crate) asked: bool,
     /// It has waited its time.
     pub(crate) waited: bool,
-    /// It has just run something that did not end in a crash.
-    pub(crate) went_well: bool,
+    /// How what it has just run came to its end, if it did.
+    pub(crate) end: Option<End>,
+}
+
+/// What an end says of the function's instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It ran, whatever came of it.
+    Ran,
+    /// The instance died.
+    Crashed,
+    /// There was no instance to run it.
+    NotStarted,
 }
 
 // === impl Serving ===
@@ -102,6 +117,18 @@ impl Serving {
     }
 }
 
+// === impl End ===
+
+impl End {
+    pub(crate) fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Crashed(_) => Self::Crashed,
+            Outcome::Failed(failure) if failure.code == FailureCode::CannotStart => Self::NotStarted,
+            Outcome::Succeeded | Outcome::Failed(_) | Outcome::TimedOut(_) | Outcome::Cancelled => Self::Ran,
+        }
+    }
+}
+
 // === impl Lane ===
 
 impl Lane {
@@ -123,6 +150,7 @@ impl Lane {
             ready: VecDeque::new(),
             ready_since: None,
             gone: false,
+            starts: Backoff::default(),
             calls_in_a_row: 0,
         }
     }
@@ -140,6 +168,17 @@ impl Lane {
         self.slots.saturating_sub(self.taken)
     }
 
+    /// Until when no jobs should be leased, if so.
+    pub(crate) fn resting(&self, now: Instant) -> Option<Instant> {
+        self.starts.resting(now).filter(|_| self.pool.up() == 0)
+    }
+
+    /// An instance could not be started at this place.
+    pub(crate) fn start_failed(&mut self, id: PlaceId, now: Instant) {
+        self.pool.trouble(id, now);
+        self.starts.trouble(now);
+    }
+
     /// What the place does next. `slot` is the one it held for what it just ran; `spare` says whether others are free on
     /// the worker, so that keeping this one takes nothing from other functions.
     pub(crate) fn next(
@@ -150,8 +189,13 @@ impl Lane {
         spare: bool,
         now: Instant,
     ) -> Step {
-        if report.went_well {
-            self.pool.went_well();
+        match report.end {
+            Some(End::Ran) => {
+                self.pool.went_well();
+                self.starts.forget();
+            }
+            Some(End::NotStarted) => self.starts.trouble(now),
+            Some(End::Crashed) | None => {}
         }
         if self.pool.warm && !report.up {
             return self.next_without_instance(id, now);
@@ -163,7 +207,7 @@ impl Lane {
         if calls_first && let Some(work) = self.next_call(slot) {
             return Step::Run(work);
         }
-        if slot.is_some() && spare && !report.asked {
+        if slot.is_some() && spare && !report.asked && self.resting(now).is_none() {
             self.calls_in_a_row = 0;
             return Step::Lease;
         }
@@ -268,4 +312,111 @@ fn bounds(function: &Function, warm: bool) -> (usize, usize, usize) {
     }
     let max = (function.scale.max.max(1) as usize).min(slots);
     (max, (function.scale.min as usize).min(max), max)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use kvern_core::{Door, Keep, Mode, RetryPolicy, Scale};
+    use kvern_runtime::Version;
+
+    use super::*;
+
+    const UP: Report = Report { up: true, asked: false, waited: false, end: None };
+    const COLD: Report = Report { up: false, ..UP };
+
+    fn lane(concurrency: u32, min: u32, max: u32) -> Lane {
+        let function = Function {
+            name: "hello".parse().expect("a name"),
+            door: Door::Exec { argv: Vec::new() },
+            home: PathBuf::new(),
+            route: None,
+            mode: Mode::Async,
+            timeout: Duration::from_secs(1),
+            retry: RetryPolicy::default(),
+            concurrency,
+            scale: Scale { min, max, idle: Duration::from_secs(60) },
+            memory: None,
+            env: Vec::new(),
+            max_input: 1,
+            max_output: 1,
+            max_queued: 1,
+            keep: Keep { succeeded: Duration::ZERO, failed: Duration::ZERO },
+        };
+        let (version, code) = (Version("0".into()), PathBuf::new());
+        let version = FunctionVersion { function: Arc::new(function), version, code, packages: None };
+        Lane::new(Serving::Version(Arc::new(version)), true, 1)
+    }
+
+    fn open(lane: &mut Lane, ids: impl IntoIterator<Item = PlaceId>) {
+        for id in ids {
+            assert!(lane.pool.open(id));
+        }
+    }
+
+    fn next(lane: &mut Lane, id: PlaceId, report: Report) -> Step {
+        lane.next(id, report, &mut None, true, Instant::now())
+    }
+
+    #[test]
+    fn there_are_no_more_slots_than_instances_may_use() {
+        assert_eq!(lane(8, 0, 3).free(), 3);
+        assert_eq!(lane(2, 0, 3).free(), 2);
+    }
+
+    #[test]
+    fn a_place_without_work_leaves_unless_it_is_kept() {
+        let mut lane = lane(4, 1, 4);
+        open(&mut lane, [1, 2]);
+        assert!(matches!(next(&mut lane, 2, COLD), Step::Leave));
+        lane.pool.leave(2);
+        assert!(matches!(next(&mut lane, 1, COLD), Step::Start));
+    }
+
+    #[test]
+    fn an_idle_place_goes_after_its_time_down_to_min() {
+        let mut lane = lane(4, 1, 4);
+        open(&mut lane, [1, 2]);
+        assert!(matches!(next(&mut lane, 2, UP), Step::Wait(_, Some(_))));
+        assert!(lane.pool.stop_waiting(2));
+        assert!(matches!(next(&mut lane, 2, Report { waited: true, ..UP }), Step::Leave));
+        lane.pool.leave(2);
+        // The last one waits without an end.
+        assert!(matches!(next(&mut lane, 1, UP), Step::Wait(_, None)));
+    }
+
+    #[test]
+    fn a_kept_place_rests_after_trouble() {
+        let mut lane = lane(1, 1, 1);
+        open(&mut lane, [1]);
+        for _ in 0..3 {
+            lane.pool.trouble(1, Instant::now());
+        }
+        assert!(matches!(next(&mut lane, 1, COLD), Step::Wait(_, Some(_))));
+    }
+
+    #[test]
+    fn starts_that_fail_pause_the_leases_until_something_runs() {
+        let (mut lane, now) = (lane(2, 0, 2), Instant::now());
+        open(&mut lane, [1, 2]);
+        lane.start_failed(1, now);
+        assert!(lane.resting(now).is_none(), "once is free");
+        lane.start_failed(1, now);
+        assert!(lane.resting(now).is_some());
+        lane.pool.started(2);
+        assert!(lane.resting(now).is_none(), "a live instance takes the work");
+        lane.pool.stopped(2);
+        let _ = next(&mut lane, 2, Report { end: Some(End::Ran), ..UP });
+        assert!(lane.resting(now).is_none());
+    }
+
+    #[test]
+    fn places_are_missed_below_min() {
+        let mut lane = lane(4, 2, 4);
+        assert_eq!(lane.places_missing(), 2);
+        open(&mut lane, [1]);
+        assert_eq!(lane.places_missing(), 1);
+    }
 }

@@ -3,12 +3,14 @@
 //! One loop for all functions, so that the queue's rotation is what shares the slots between them. A turn that ends may
 //! ask for the next job of its own function by itself ([`crate::station`]); then this loop sleeps.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvern_queue::Ask;
-use tokio::time::sleep;
+use kvern_queue::{Ask, Error, Leased, Want};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::floor::Wanted;
 use crate::worker::Shared;
 
 /// How long one question waits for an answer. Long: the queue wakes it.
@@ -23,23 +25,15 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
     while !shared.closing.is_cancelled() {
         // Before the look at the floor, so that no news between the two is lost.
         let news = shared.leases_news.notified();
-        let (wants, max) = shared.floor(|floor, _| floor.wants());
-        if wants.is_empty() {
-            tokio::select! {
-                biased;
-                // Both only wait.
-                () = news => {}
-                () = shared.closing.cancelled() => {}
-            }
-            continue;
-        }
-        let ask = Ask { worker: shared.name.clone(), wants, max, wait: LEASE_WAIT };
+        let Wanted { wants, max, again_at } = shared.floor(|floor, _| floor.wanted(Instant::now()));
         let answer = tokio::select! {
             // Jobs that are there are taken, also when news came in the same moment.
             biased;
-            answer = shared.queue.lease(ask) => answer,
             // A dropped question leaves no lease behind (rule 11 of the queue).
+            answer = ask(shared, wants, max) => answer,
+            // These three only wait.
             () = news => continue,
+            () = time(again_at) => continue,
             () = shared.closing.cancelled() => continue,
         };
         match answer {
@@ -63,5 +57,20 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
                 error_wait = (error_wait * 2).min(ERROR_WAIT_MAX);
             }
         }
+    }
+}
+
+/// Waits for jobs for the free slots; for ever, if there are none.
+async fn ask(shared: &Shared, wants: Vec<Want>, max: usize) -> Result<Vec<Leased>, Error> {
+    if wants.is_empty() {
+        return pending().await;
+    }
+    shared.queue.lease(Ask { worker: shared.name.clone(), wants, max, wait: LEASE_WAIT }).await
+}
+
+async fn time(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }

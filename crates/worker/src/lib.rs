@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! leases ──▶ floor (a slot) ──▶ station (an instance) ──▶ turn (the attempt) ──▶ settle
-//!   asks       lane, pool         one task each             log, output           owned until durable
+//!   asks       lane, pool,        one task each             log, output           owned until durable
+//!              roster
 //! ```
 //!
 //! A *slot* is the right to run one attempt or call now; `floor` counts them. A *station* is a task that owns one
@@ -23,10 +24,13 @@ mod reply;
 mod request;
 mod settle;
 
+mod backoff;
 mod floor;
 mod lane;
 mod pool;
+mod roster;
 mod station;
+mod work;
 
 mod announce;
 mod drain;

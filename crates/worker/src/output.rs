@@ -97,3 +97,37 @@ fn refused(error: &kvern_queue::Error) -> OutputRefused {
         error => OutputRefused::Failed(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kvern_core::UnixMs;
+    use kvern_queue::{Clock, MemoryQueue};
+
+    use super::*;
+
+    async fn written(pieces: &[usize], max_bytes: u64) -> Result<(String, Payload), OutputRefused> {
+        let queue = Arc::new(MemoryQueue::new(Clock::manual(UnixMs(1))));
+        let mut output = JobOutput::new(queue, max_bytes);
+        for (number, len) in pieces.iter().enumerate() {
+            output.write(Bytes::from(vec![u8::try_from(number).unwrap_or(0); *len])).await?;
+        }
+        output.finish().await
+    }
+
+    #[tokio::test]
+    async fn pieces_come_together_in_order_on_every_way() {
+        for pieces in [vec![], vec![7], vec![0, 7], vec![3, 4, 5], vec![40_000; 3], vec![100_000], vec![1, 100_000, 1]]
+        {
+            let expected: Vec<u8> = pieces.iter().zip(0u8..).flat_map(|(len, n)| vec![n; *len]).collect();
+            let (content_type, payload) = written(&pieces, 1 << 20).await.expect("small enough");
+            assert_eq!(payload, Payload::Inline(expected.into()), "{pieces:?}");
+            assert_eq!(content_type, CONTENT_TYPE_DEFAULT);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bound_is_the_last_byte_that_fits() {
+        assert!(written(&[5, 5], 10).await.is_ok());
+        assert_eq!(written(&[5, 6], 10).await, Err(OutputRefused::TooLarge(10)));
+    }
+}

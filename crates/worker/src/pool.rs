@@ -9,10 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The wait before the second start after trouble; it doubles from there.
-const TROUBLE_WAIT_FIRST: Duration = Duration::from_millis(100);
-/// The longest wait between starts of instances that keep dying.
-const TROUBLE_WAIT_MAX: Duration = Duration::from_secs(30);
+use crate::backoff::Backoff;
 
 /// Names a place in a pool.
 pub(crate) type PlaceId = u64;
@@ -31,10 +28,8 @@ pub(crate) struct Pool<W> {
     phases: HashMap<PlaceId, Phase>,
     /// Places that wait for work, the one that worked last at the end: the others can grow idle and stop.
     idle: Vec<(PlaceId, oneshot::Sender<W>)>,
-    /// Starts that failed and instances that died, since the last attempt that went well.
-    troubles: u32,
-    /// No instance is started for stock or scale before this.
-    rest_until: Option<Instant>,
+    /// Starts that failed and instances that died idle: a pause in starts for stock and for scale.
+    backoff: Backoff,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +47,7 @@ enum Phase {
 impl<W> Pool<W> {
     pub(crate) fn new(warm: bool, min: usize, max: usize, idle_time: Duration) -> Self {
         let (phases, idle) = (HashMap::new(), Vec::new());
-        Self { warm, min, max, idle_time, phases, idle, troubles: 0, rest_until: None }
+        Self { warm, min, max, idle_time, phases, idle, backoff: Backoff::default() }
     }
 
     /// Places, with an instance or without.
@@ -101,22 +96,20 @@ impl<W> Pool<W> {
         self.set(id, Phase::Cold);
     }
 
-    /// A start failed, or an instance died. The first time costs no wait.
+    /// A start failed, or an idle instance died.
     pub(crate) fn trouble(&mut self, id: PlaceId, now: Instant) {
         self.set(id, Phase::Cold);
-        self.rest_until = Some(now + trouble_wait(self.troubles));
-        self.troubles = self.troubles.saturating_add(1);
+        self.backoff.trouble(now);
     }
 
     /// An attempt went well: what went wrong before is forgotten.
     pub(crate) fn went_well(&mut self) {
-        self.troubles = 0;
-        self.rest_until = None;
+        self.backoff.forget();
     }
 
     /// Until when no instance should be started for stock or scale, if so.
     pub(crate) fn resting(&self, now: Instant) -> Option<Instant> {
-        self.rest_until.filter(|until| *until > now)
+        self.backoff.resting(now)
     }
 
     /// The place waits for work from now on. One with a live instance is preferred over one without.
@@ -158,13 +151,6 @@ impl<W> Pool<W> {
     }
 }
 
-fn trouble_wait(troubles: u32) -> Duration {
-    match troubles.checked_sub(1) {
-        None => Duration::ZERO,
-        Some(doublings) => TROUBLE_WAIT_FIRST.saturating_mul(1 << doublings.min(16)).min(TROUBLE_WAIT_MAX),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,25 +189,5 @@ mod tests {
         let _receiver = pool.wait(1);
         assert!(pool.hand(7).is_ok());
         assert!(!pool.stop_waiting(1));
-    }
-
-    #[test]
-    fn trouble_waits_double_and_end_with_an_attempt_that_went_well() {
-        let mut pool = pool(1, 1);
-        pool.open(1);
-        let now = Instant::now();
-        let mut waits = Vec::new();
-        for _ in 0..4 {
-            pool.trouble(1, now);
-            waits.push(pool.resting(now).map_or(0, |until| (until - now).as_millis()));
-        }
-        assert_eq!(waits, [0, 100, 200, 400]);
-        pool.went_well();
-        assert_eq!(pool.resting(now), None);
-    }
-
-    #[test]
-    fn trouble_waits_are_bounded() {
-        assert_eq!(trouble_wait(u32::MAX), TROUBLE_WAIT_MAX);
     }
 }

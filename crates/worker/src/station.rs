@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Ended, Why, catch_panic, stop_instance};
-use crate::floor::{JobWork, Opening, PlaceKey, Slot, Work};
 use crate::lane::{Report, Serving, Step};
+use crate::work::{JobWork, Opening, PlaceKey, Slot, Work};
 use crate::worker::Shared;
 use crate::{calls, turn};
 

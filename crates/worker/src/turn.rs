@@ -16,13 +16,14 @@ use kvern_runtime::{Context, FunctionVersion, Input, Log};
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Ended, Why, attempt};
-use crate::floor::{JobWork, Slot};
 use crate::heartbeat::{Holding, Stop};
+use crate::lane::End;
 use crate::log::AttemptLog;
 use crate::observer::Started;
 use crate::output::JobOutput;
 use crate::settle::Note;
 use crate::station::Station;
+use crate::work::{JobWork, Slot};
 use crate::worker::Shared;
 
 /// After a panic of ours the job is released this much later, so that one which always makes us panic costs little.
@@ -67,7 +68,7 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
 
     let (settlement, outcome) = match verdict {
         Verdict::Finish(outcome, result) => {
-            station.report.went_well = !matches!(outcome, Outcome::Crashed(_));
+            station.report.end = Some(End::of(&outcome));
             let settlement = record.finish(&station.shared, &outcome, result, log.take_rest());
             (settlement, Some(outcome))
         }
@@ -285,4 +286,56 @@ fn ready_at(job: &Job) -> UnixMs {
 
 fn one_line(failure: &Failure) -> String {
     failure.to_string().lines().next().unwrap_or_default().chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kvern_core::{FailureCode, JobId, State, Tally, id::Sequence};
+
+    use super::*;
+
+    fn job(created_at: u64, due_at: Option<u64>, ended: &[u64]) -> Job {
+        let attempt = |at: &u64| Attempt {
+            number: 1,
+            outcome: "failed".to_owned(),
+            started_at: UnixMs(*at),
+            finished_at: UnixMs(*at),
+            version: None,
+            error: None,
+        };
+        Job {
+            id: JobId::new(Sequence::from_bits(1), 1),
+            function: "hello".parse().expect("a name"),
+            state: State::Running,
+            created_at: UnixMs(created_at),
+            due_at: due_at.map(UnixMs),
+            expires_at: None,
+            priority: 4,
+            tags: Vec::new(),
+            content_type: None,
+            input_bytes: 0,
+            tally: Tally::default(),
+            started_at: None,
+            finished_at: None,
+            result: None,
+            error: None,
+            attempts: ended.iter().map(attempt).collect(),
+            cancel_requested: false,
+        }
+    }
+
+    #[test]
+    fn a_job_waits_since_it_could_have_run() {
+        assert_eq!(ready_at(&job(10, None, &[])), UnixMs(10));
+        assert_eq!(ready_at(&job(10, Some(50), &[])), UnixMs(50));
+        assert_eq!(ready_at(&job(10, None, &[20, 30])), UnixMs(30));
+        assert_eq!(ready_at(&job(10, Some(40), &[20, 30])), UnixMs(40));
+    }
+
+    #[test]
+    fn the_record_of_an_attempt_has_one_line() {
+        let failure = Failure::new(FailureCode::Exception, format!("first {}\nsecond", "x".repeat(500)));
+        let line = one_line(&failure);
+        assert!(line.starts_with("first xxx") && line.len() == 200 && !line.contains('\n'));
+    }
 }

@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::drain::Drained;
-use crate::floor::{Effects, Floor, JobWork, Opening, Work};
+use crate::floor::{Effects, Floor};
 use crate::functions::Loaded;
 use crate::heartbeat::{Heartbeat, Holding};
 use crate::observer::Observer;
 use crate::settings::Settings;
 use crate::settle::{Note, Settlements};
+use crate::work::{JobWork, Opening, Work};
 use crate::{calls, drain, functions, station, tasks, turn};
 
 /// What a worker is made of.

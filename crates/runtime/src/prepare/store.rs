@@ -79,12 +79,16 @@ pub(super) fn packages_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("packages")
 }
 
-/// Makes the folders of the store and holds its lock shared, until the file is dropped.
-pub(super) fn lock_shared(data_dir: &Path, function: &FunctionName) -> Result<File, PrepareError> {
+/// The lock of the store, until it is dropped.
+#[derive(Debug)]
+pub(super) struct StoreLock(File);
+
+/// Makes the folders of the store and holds its lock shared.
+pub(super) fn lock_shared(data_dir: &Path, function: &FunctionName) -> Result<StoreLock, PrepareError> {
     let locked = fs::create_dir_all(function_dir(data_dir, function))
         .and_then(|()| fs::create_dir_all(packages_dir(data_dir)))
         .and_then(|()| open_lock(&versions_dir(data_dir).join(".lock")))
-        .and_then(|file| file.lock_shared().map(|()| file));
+        .and_then(|file| file.lock_shared().map(|()| StoreLock(file)));
     locked.map_err(|e| failed(format!("cannot write to the data directory {}", data_dir.display()), &e))
 }
 
@@ -116,6 +120,18 @@ pub(super) fn touch(version: &Path) -> io::Result<()> {
 pub(super) struct Unfinished {
     path: PathBuf,
     is_finished: bool,
+}
+
+// === impl StoreLock ===
+
+impl Drop for StoreLock {
+    /// Closing would not do: a process that was forked at this moment, and has not yet become what it will be, holds the
+    /// same open file.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the store of versions");
+        }
+    }
 }
 
 // === impl Unfinished ===
@@ -163,14 +179,14 @@ fn versions_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("versions")
 }
 
-fn lock_alone(data_dir: &Path) -> io::Result<Option<File>> {
+fn lock_alone(data_dir: &Path) -> io::Result<Option<StoreLock>> {
     let versions = versions_dir(data_dir);
     if !versions.is_dir() {
         return Ok(None);
     }
     let file = open_lock(&versions.join(".lock"))?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(StoreLock(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(e),
     }
@@ -211,4 +227,21 @@ fn is_unfinished(path: &Path) -> bool {
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_ends_although_a_forked_process_still_has_the_file() {
+        let data_dir = tempfile::tempdir().expect("a directory");
+        let function: FunctionName = "hello".parse().expect("a name");
+        let lock = lock_shared(data_dir.path(), &function).expect("locked");
+        // What a fork makes: another descriptor of the same open file.
+        let _forked = lock.0.try_clone().expect("a copy");
+        assert!(lock_alone(data_dir.path()).expect("tried").is_none());
+        drop(lock);
+        assert!(lock_alone(data_dir.path()).expect("tried").is_some());
+    }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvern_core::limits::{INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX};
+use kvern_core::limits::{INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, SETTLEMENTS_UNSYNCED_MAX};
 use kvern_core::{FailureCode, State};
 use kvern_queue::Queue;
 use kvern_runtime::Fake;
 use kvern_runtime::fake::Act;
 use tokio::time::Instant;
 
-use crate::support::{World, function, pass, settings, until};
+use crate::support::{World, changed, function, pass, settings, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_job_runs_and_its_result_and_log_are_stored() {
@@ -90,6 +90,64 @@ async fn a_function_that_cannot_be_prepared_fails_its_jobs_with_the_reason() {
     let id = world.submit("broken", "x").await;
     let failure = world.ends(id).await.error.expect("an error");
     assert_eq!((failure.code, failure.message.as_str()), (FailureCode::CannotStart, "no python on PATH"));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_cannot_start_does_not_use_up_its_backlog() {
+    let world = World::with(vec![function("broken", 4)]).await;
+    world.fake.refuse_starts("broken", u32::MAX, "SyntaxError");
+    for _ in 0..100 {
+        world.submit("broken", "x").await;
+    }
+    pass(Duration::from_secs(60)).await;
+    let stats = world.queue.stats();
+    let failed = stats.functions[0].1.failed;
+    assert!((1..20).contains(&failed), "{failed}");
+
+    // A good version goes on with the rest at once.
+    world.fake.refuse_starts("broken", 0, "");
+    world.worker.set_functions(vec![changed(function("broken", 4), "good")]).await;
+    let begin = Instant::now();
+    until("the rest runs", || world.queue.stats().functions[0].1.queued == 0).await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_was_never_prepared_does_not_use_up_its_backlog() {
+    let fake = Fake::new();
+    fake.refuse_prepare("broken", Some("no python on PATH"));
+    let world = World::new(vec![function("broken", 4)], fake, settings()).await;
+    for _ in 0..100 {
+        world.submit("broken", "x").await;
+    }
+    pass(Duration::from_secs(60)).await;
+    let failed = world.queue.stats().functions[0].1.failed;
+    assert!((1..20).contains(&failed), "{failed}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_until_its_settlement_is_stored() {
+    let world = World::with_slow_settlements(vec![function("hello", 1)], Duration::from_secs(25)).await;
+    let id = world.submit("hello", "x").await;
+    let job = world.ends(id).await;
+    assert_eq!((job.state, job.tally.interruptions, job.attempts.len()), (State::Succeeded, 0, 1));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_free_before_its_settlement_is_stored_but_not_for_ever() {
+    let world = World::with_slow_settlements(vec![function("hello", 1)], Duration::from_secs(5)).await;
+    for _ in 0..SETTLEMENTS_UNSYNCED_MAX + 50 {
+        world.submit("hello", "x").await;
+    }
+    pass(Duration::from_secs(4)).await;
+    // One more waits with its output for a permit.
+    assert_eq!(world.fake.counts("hello").attempts as usize, SETTLEMENTS_UNSYNCED_MAX + 1);
+    until("all are stored", || world.queue.stats().functions[0].1.succeeded as usize == SETTLEMENTS_UNSYNCED_MAX + 50)
+        .await;
     world.stop().await;
 }
 

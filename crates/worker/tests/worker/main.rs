@@ -8,4 +8,5 @@ mod drain;
 mod instances;
 mod jobs;
 mod simulation;
+mod threads;
 mod versions;

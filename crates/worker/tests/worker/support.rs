@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::simulation::faulty::FaultyQueue;
+
 /// One step of the clock, and of every wait here.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// Longer than anything that a test waits for.
@@ -111,11 +113,29 @@ impl World {
         runtime: Arc<dyn Runtime>,
         settings: Settings,
     ) -> Self {
+        Self::assemble(functions, fake, runtime, settings, |queue| queue).await
+    }
+
+    /// A worker whose queue takes this long to store a settlement.
+    pub(crate) async fn with_slow_settlements(functions: Vec<Function>, settles_take: Duration) -> Self {
+        let fake = Fake::new();
+        let runtime = Arc::new(fake.clone());
+        let slow = |queue| Arc::new(FaultyQueue::slow(queue, settles_take)) as Arc<dyn Queue>;
+        Self::assemble(functions, fake, runtime, settings(), slow).await
+    }
+
+    async fn assemble(
+        functions: Vec<Function>,
+        fake: Fake,
+        runtime: Arc<dyn Runtime>,
+        settings: Settings,
+        around: impl FnOnce(Arc<MemoryQueue>) -> Arc<dyn Queue>,
+    ) -> Self {
         let clock = Clock::manual(UnixMs(1_700_000_000_000));
         let queue = Arc::new(MemoryQueue::new(clock.clone()));
         let ears = Arc::new(Ears::default());
         let worker = Arc::new(Worker::new(Parts {
-            queue: Arc::clone(&queue) as _,
+            queue: around(Arc::clone(&queue)),
             runtime,
             clock: clock.clone(),
             name: "tester".to_owned(),

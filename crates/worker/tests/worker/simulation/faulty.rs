@@ -10,6 +10,7 @@ use kvern_queue::{
     Ask, Cursor, Durability, Error, Filter, Lease, LeaseState, LeaseToken, Leased, MemoryQueue, NewJob, Page, Queue,
     Retention, Settlement, Stage, Stats, Stored, Submitted, Swept, Watch, Watcher, WorkerInfo,
 };
+use kvern_runtime::Fake;
 use tokio::time::sleep;
 
 use super::dice::Dice;
@@ -23,9 +24,18 @@ pub(crate) struct FaultyQueue {
     /// In a hundred.
     pub(crate) faults: u32,
     pub(crate) slowness: Duration,
+    /// Before a settlement is stored.
+    pub(crate) settles_take: Duration,
 }
 
 impl FaultyQueue {
+    /// No faults, but a disk that takes this long for each settlement.
+    pub(crate) fn slow(inner: Arc<MemoryQueue>, settles_take: Duration) -> Self {
+        let dice = Dice::new(0);
+        let judge = Judge::new(Fake::new(), Arc::clone(&inner), dice.clone());
+        Self { inner, dice, judge, faults: 0, slowness: Duration::ZERO, settles_take }
+    }
+
     async fn delay(&self) {
         if !self.slowness.is_zero() {
             sleep(self.dice.up_to(self.slowness)).await;
@@ -66,6 +76,7 @@ impl Queue for FaultyQueue {
 
     async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<State, Error> {
         self.delay().await;
+        sleep(self.settles_take).await;
         let job = lease.token().job;
         let fault = self.dice.percent(self.faults);
         if fault && self.dice.percent(50) {

@@ -63,6 +63,7 @@ impl Life {
             dice: dice.clone(),
             judge: self.judge.clone(),
             faults: if faulty { 5 } else { 0 },
+            settles_take: Duration::ZERO,
             slowness: Duration::from_millis(u64::from(dice.between(0, 3)) * 50),
         };
         let chance = dice.clone();

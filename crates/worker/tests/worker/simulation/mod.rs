@@ -10,7 +10,7 @@ use std::env;
 use std::sync::Arc;
 
 pub(crate) mod dice;
-mod faulty;
+pub(crate) mod faulty;
 pub(crate) mod judge;
 mod life;
 
