@@ -74,6 +74,8 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         },
         observer: Arc::clone(&ears) as _,
     }));
+    // Before the gateway serves: a call may come before the first version is prepared.
+    worker.expect(&options.manifest.functions);
     let first = Functions::new(options.manifest.functions.clone(), &metrics);
     let (functions, receiver) = watch::channel(Arc::new(first));
     let gateway = kvern_gateway::Parts {
@@ -144,6 +146,7 @@ impl Server {
 impl Reloader {
     /// Takes over another manifest: the gateway at once, each function when its new version is ready.
     pub(crate) async fn reload(&self, manifest: Manifest) {
+        self.worker.expect(&manifest.functions);
         let functions = Functions::new(manifest.functions.clone(), &self.metrics);
         self.functions.send_replace(Arc::new(functions));
         self.worker.set_functions(manifest.functions).await;

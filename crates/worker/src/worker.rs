@@ -91,6 +91,14 @@ impl Worker {
         drain::drain(&self.shared, &mut tasks).await
     }
 
+    /// Calls of these functions wait for [`Worker::set_functions`] from now on, instead of being refused. Whoever tells
+    /// callers that a function exists says so here first.
+    pub fn expect(&self, functions: &[Function]) {
+        for function in functions {
+            self.shared.floor(|floor, _| floor.expect(Arc::new(function.clone())));
+        }
+    }
+
     /// Makes these the functions of the worker, and tells what became of each, in order. New and changed ones are
     /// prepared (at the same time, at most a few) and take over one by one; an old version serves until its successor
     /// is ready, and goes on if there is none. Those that are not named take no more work.

@@ -119,6 +119,18 @@ async fn a_function_that_comes_back_shares_its_slots_with_what_still_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_waits_for_a_function_that_is_expected() {
+    let world = World::with(vec![]).await;
+    let hello = [function("hello", 1)];
+    world.worker.expect(&hello);
+    // The call comes first.
+    let (reply, loaded) = tokio::join!(world.call("hello", "early"), world.worker.set_functions(hello.to_vec()));
+    assert_eq!(whole(&reply.expect("a reply")), b"early");
+    assert_eq!(loaded.len(), 1);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_waits_for_the_first_version() {
     let world = World::with(vec![]).await;
     let slow = std::sync::Arc::clone(&world.worker);
