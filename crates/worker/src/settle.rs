@@ -11,6 +11,7 @@ use kvern_core::limits::SETTLEMENTS_UNSYNCED_MAX;
 use kvern_core::{FunctionName, Outcome};
 use kvern_queue::{Error, Lease, Queue, Settlement};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::catch_panic;
@@ -53,14 +54,14 @@ impl Settlements {
     }
 
     /// Hands a settlement over. Waits only while too many others are not stored yet. Dropped while it waits, it leaves
-    /// the job to the end of its lease.
+    /// the job to the end of its lease. Gives what ends when it is stored, or was refused.
     pub(crate) async fn hand_over(
         self: &Arc<Self>,
         lease: Lease,
         holding: Holding,
         settlement: Settlement,
         note: Note,
-    ) {
+    ) -> JoinHandle<()> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         let settlements = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -72,7 +73,7 @@ impl Settlements {
             }
             // The lease is renewed and the permit taken up to here.
             drop((holding, permit));
-        });
+        })
     }
 
     /// Attempts that were stored with an outcome, and jobs that were released, so far.

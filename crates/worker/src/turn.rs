@@ -76,7 +76,11 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
         Verdict::Forget => return slot,
     };
     let note = record.note(outcome);
-    station.shared.settlements.hand_over(lease, holding, settlement, note).await;
+    let stored = station.shared.settlements.hand_over(lease, holding, settlement, note).await;
+    if station.report.end == Some(End::Crashed) {
+        // Its own slot stays for it: another job there could make it wait for minutes. It is the next in line.
+        let _ = stored.await;
+    }
     slot
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use kvern_core::limits::{INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, SETTLEMENTS_UNSYNCED_MAX};
 use kvern_core::{FailureCode, State};
 use kvern_queue::Queue;
-use kvern_runtime::Fake;
 use kvern_runtime::fake::Act;
+use kvern_runtime::{Fake, Input};
 use tokio::time::Instant;
 
 use crate::support::{World, changed, function, pass, settings, until};
@@ -41,6 +41,23 @@ async fn a_job_whose_instance_dies_runs_again_within_a_second() {
     let job = world.reaches(id, State::Succeeded).await;
     assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
     assert_eq!((job.tally.strikes, job.tally.failures), (1, 0));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashed_job_runs_again_before_the_jobs_behind_it() {
+    let world = World::with_slow_settlements(vec![function("fragile", 1)], Duration::from_millis(200)).await;
+    world.fake.on("fragile", |context, input| match (context.attempt, input) {
+        (1, Input::Bytes(bytes)) if bytes == "first" => Act::crash("killed"),
+        (_, Input::Bytes(bytes)) if bytes == "first" => Act::echo(),
+        _ => Act::echo().after(Duration::from_secs(60)),
+    });
+    let first = world.submit("fragile", "first").await;
+    world.submit("fragile", "long").await;
+    until("the crash", || world.ears.count("died") == 1).await;
+    let died = Instant::now();
+    world.reaches(first, State::Succeeded).await;
+    assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
     world.stop().await;
 }
 
