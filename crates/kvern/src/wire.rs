@@ -125,8 +125,7 @@ impl Server {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Outcome {
         let worker = tokio::spawn(Arc::clone(&self.worker).run(shutdown.clone()));
         let gateway = tokio::spawn(kvern_gateway::run(self.listener, self.gateway, shutdown.clone()));
-        let failed = watch_queue(Arc::clone(&self.queue), shutdown.clone());
-        let failure = failed.await;
+        let failure = watch_queue(&*self.queue, shutdown.clone()).await;
         // From here on nothing is accepted; both come back within the drain time.
         let (gateway, worker) = tokio::join!(gateway, worker);
         self.prepared.abort();
@@ -155,20 +154,15 @@ impl Reloader {
 }
 
 /// Waits for the stop signal, or for the end of a queue that failed: then the rest must stop too.
-async fn watch_queue(queue: Arc<dyn Queue>, shutdown: CancellationToken) -> Option<kvern_queue::Error> {
-    let mut watching = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        // Both may be dropped: neither holds anything.
-        tokio::select! {
-            () = shutdown.cancelled() => return None,
-            _ = watching.tick() => {}
-        }
-        if let Err(error) = queue.health() {
-            tracing::error!(%error, "the queue failed; stopping");
-            shutdown.cancel();
-            return Some(error);
-        }
-    }
+async fn watch_queue(queue: &dyn Queue, shutdown: CancellationToken) -> Option<kvern_queue::Error> {
+    // Both may be dropped: neither holds anything.
+    let error = tokio::select! {
+        () = shutdown.cancelled() => return None,
+        error = queue.closed() => error,
+    };
+    tracing::error!(%error, "the queue failed; stopping");
+    shutdown.cancel();
+    Some(error)
 }
 
 async fn open_queue(data: &Path, clock: Clock) -> Result<Arc<SqliteQueue>, Stop> {

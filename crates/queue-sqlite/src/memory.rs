@@ -4,11 +4,14 @@
 //! here by the writer, after its commit.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvern_core::limits::LEASE_TTL;
 use kvern_core::{FunctionName, JobId, State, UnixMs};
 use kvern_queue::{Error, FunctionStats, Stats, WorkerInfo};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::running::Running;
 use crate::waiters::Waiters;
@@ -35,6 +38,8 @@ pub(crate) struct Memory {
     window_bytes: usize,
     workers: BTreeMap<String, (WorkerInfo, Duration)>,
     closed: Option<Error>,
+    /// Rings once, at the end.
+    closing: Arc<Notify>,
 }
 
 /// What is known of one function.
@@ -66,6 +71,7 @@ impl Memory {
             window_bytes: 0,
             workers: BTreeMap::new(),
             closed: None,
+            closing: Arc::default(),
         };
         for (name, stored) in functions {
             memory.add(name, stored);
@@ -83,6 +89,12 @@ impl Memory {
     pub(crate) fn close(&mut self, why: Error) {
         self.closed.get_or_insert(why);
         self.waiters.wake_all();
+        self.closing.notify_waiters();
+    }
+
+    /// Rings when the queue closes.
+    pub(crate) fn closing(&self) -> OwnedNotified {
+        Arc::clone(&self.closing).notified_owned()
     }
 
     /// The index of a function, which is made known if it was not.

@@ -245,6 +245,17 @@ impl Queue for SqliteQueue {
         }
     }
 
+    async fn closed(&self) -> Error {
+        loop {
+            // Listens before it looks, so that no end between the two is missed.
+            let closing = self.shared.memory().closing();
+            if let Err(why) = self.health() {
+                return why;
+            }
+            closing.await;
+        }
+    }
+
     fn health(&self) -> Result<(), Error> {
         self.shared.memory().check_open()
     }

@@ -72,6 +72,11 @@
 //! 29. *finished jobs are forgotten* after their `keep`, with input, result, log and key (a key no sooner than rule 2
 //!     allows), never before; cancelled jobs like failed ones.
 //! 30. *a sweep is bounded*: it handles at most `limit` jobs and says whether there is more.
+//!
+//! End
+//!
+//! 31. *the end is heard*: `closed` waits while the queue works, and gives the reason once it takes nothing any more,
+//!     also to those who ask later; `health` agrees with it.
 
 use std::fmt;
 
@@ -208,6 +213,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Makes everything handed over durable, then refuses all further work. Idempotent.
     async fn close(&self);
+
+    /// Waits until the queue takes nothing any more, and says why: it was closed, or it failed.
+    async fn closed(&self) -> Error;
 
     /// Why the queue takes nothing any more, if so; for `/readyz`.
     fn health(&self) -> Result<(), Error>;

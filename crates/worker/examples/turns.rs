@@ -232,6 +232,10 @@ impl Queue for StubQueue {
 
     async fn close(&self) {}
 
+    async fn closed(&self) -> Error {
+        std::future::pending().await
+    }
+
     fn health(&self) -> Result<(), Error> {
         Ok(())
     }

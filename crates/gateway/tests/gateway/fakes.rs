@@ -152,6 +152,10 @@ impl Queue for Rigged {
         self.inner.close().await;
     }
 
+    async fn closed(&self) -> Error {
+        self.inner.closed().await
+    }
+
     fn health(&self) -> Result<(), Error> {
         self.illness.lock().expect("no test panics in here").clone().map_or(Ok(()), Err)
     }

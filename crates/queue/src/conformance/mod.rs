@@ -109,6 +109,7 @@ pub const RULES: &[Rule] = rules! {
     28 sweep::expired_jobs_fail,
     29 sweep::finished_jobs_are_forgotten,
     30 sweep::a_sweep_is_bounded,
+    31 watch::the_end_is_heard,
 };
 
 #[cfg(test)]

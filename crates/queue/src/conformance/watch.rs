@@ -1,4 +1,4 @@
-//! Rule 25: what a watcher hears.
+//! Rules 25 and 31: what a watcher hears, and the end.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use kvern_core::{JobId, Next, State};
 
 use super::Subject;
 use super::setup::{Setup, failed, finish, job, secs, soon};
+use crate::error::Error;
 use crate::events::{Event, Watch, Watcher};
 use crate::job::{NewJob, Settlement};
 
@@ -93,6 +94,23 @@ async fn hear_all(watcher: &mut Watcher, ids: &HashSet<JobId>, expected: State) 
 }
 
 /// Waits for this move, and sees that the record shows it.
+pub(super) async fn the_end_is_heard(subject: Arc<dyn Subject>) {
+    let t = Setup::new(subject).await;
+    t.submit(job("f")).await;
+    let queue = Arc::clone(&t.queue);
+    let mut closed = tokio::spawn(async move { queue.closed().await });
+    t.lease_one("f").await;
+    assert!(!closed.is_finished() && t.queue.health().is_ok(), "it works");
+    t.queue.close().await;
+    let why = soon("the end", &mut closed).await.expect("no panic");
+    assert!(matches!(why, Error::Closed(_)), "{why}");
+    let again = soon("the end, asked for later", t.queue.closed()).await;
+    assert_eq!(
+        (again.to_string(), t.queue.health().map_err(|e| e.to_string())),
+        (why.to_string(), Err(why.to_string()))
+    );
+}
+
 async fn expect_move(t: &Setup, watcher: &mut Watcher, job: JobId, expected: State) {
     let heard = async {
         loop {

@@ -225,6 +225,16 @@ impl Queue for MemoryQueue {
         self.changed.notify_waiters();
     }
 
+    async fn closed(&self) -> Error {
+        loop {
+            let changed = self.changed.notified();
+            if let Err(why) = self.health() {
+                return why;
+            }
+            changed.await;
+        }
+    }
+
     fn health(&self) -> Result<(), Error> {
         self.lock().check_open()
     }

@@ -149,6 +149,10 @@ impl Queue for FaultyQueue {
         self.inner.close().await;
     }
 
+    async fn closed(&self) -> Error {
+        self.inner.closed().await
+    }
+
     fn health(&self) -> Result<(), Error> {
         self.inner.health()
     }
