@@ -36,6 +36,8 @@ use task::Task;
 /// The private descriptor's number, for the shim; the shim takes it out of the environment.
 pub(crate) const DESCRIPTOR_VARIABLE: &str = "KVERN_FD";
 
+/// Added to the server's own niceness.
+const NICE: i32 = 5;
 /// How often detached grandchildren that have ended are buried while the function lives.
 const BURY_EVERY: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// How often the function's death is looked for where the kernel has no pidfd (before 5.3).
@@ -106,6 +108,9 @@ fn spawn(task: &Task, private: OwnedFd) -> io::Result<Main> {
     }
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
+    // A function that computes for hours does not slow the acceptance of others' requests.
+    _ = rustix::process::getpriority_process(Some(pid))
+        .and_then(|nice| rustix::process::setpriority_process(Some(pid), nice + NICE));
     // When the whole machine runs out of memory, a function goes before the server does.
     _ = fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "500");
     Ok(Main { pid, pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok() })

@@ -32,6 +32,14 @@ async fn a_crash_names_the_signal_or_the_code() {
 }
 
 #[tokio::test]
+async fn functions_are_nicer_than_the_server() {
+    let bench = Bench::new();
+    let text = "import os\ndef f():\n    with open('/proc/self/oom_score_adj') as f:\n        oom = int(f.read())\n    return [os.nice(0), oom]\n";
+    let ours = rustix::process::getpriority_process(None).expect("our niceness");
+    assert_eq!(call(&bench, &bench.python(text, Some("f")), "").await, format!("[{},500]", (ours + 5).min(19)));
+}
+
+#[tokio::test]
 async fn term_lets_finally_run() {
     let bench = Bench::new();
     // CPython 3.11 and 3.12 forget the `finally` around a loop that stands right in the `try`: hence `busy`.
