@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod exit;
 mod manifest;
+mod noise;
 mod observe;
 mod port;
 mod print;

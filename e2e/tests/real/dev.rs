@@ -206,6 +206,50 @@ fn the_usual_port_is_left_for_the_next_free_one() {
 }
 
 #[test]
+#[test]
+fn what_is_written_while_it_runs_is_no_save() {
+    let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
+    let app = folder.path().join("app");
+    let manifest = "[functions.f]\nexec = [\"sh\", \"f.sh\"]\n";
+    write(&app, "kvern.toml", manifest);
+    write(&app, "f.sh", "date >>out.log\necho one\n");
+    // As after `kvern dev 2>seen.txt`: what it says about a change is the next change.
+    std::os::unix::fs::symlink(app.join("seen.txt"), folder.path().join("terminal")).expect("a link");
+    let dev = Dev::start_in(folder, &["--data", "state"]);
+    for _ in 0..3 {
+        let id = dev.http.submit("f", "");
+        assert_eq!(dev.http.finished(&id)["state"], "succeeded");
+    }
+    write(&app, "f.sh", "date >>out.log\necho two\n");
+    dev.sees("~ f reloaded");
+    let id = dev.http.submit("f", "");
+    assert_eq!(dev.http.finished(&id)["state"], "succeeded");
+    assert_eq!(dev.http.get(&format!("/v1/jobs/{id}/result")).text(), "two\n");
+    write(&app, "kvern.toml", &format!("{manifest}timeout = \"5s\"\n"));
+    dev.sees("~ kvern.toml changed");
+    let seen = dev.seen();
+    let changes: Vec<&str> = seen.lines().filter(|line| line.ends_with(" changed")).collect();
+    assert!(changes.len() == 2 && changes[0].ends_with("~ f.sh changed"), "{changes:?}");
+    assert_eq!(seen.matches(" reloaded").count(), 1, "{seen}");
+}
+
+#[test]
+fn a_file_that_a_function_writes_does_not_reload_it_for_ever() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    let code =
+        |answer| format!("import time\nopen('seen.txt', 'w').write(str(time.time()))\ndef f():\n    return {answer}\n");
+    let files = [("kvern.toml", "[functions.f]\nhandler = \"f.py:f\"\n"), ("f.py", &code(1))];
+    let dev = Dev::start(&files, &[]);
+    write(&dev.app(), "f.py", &code(2));
+    // Each new version starts an instance, which writes the file, which makes a new version.
+    dev.sees("~ seen.txt keeps changing: ignored from now on");
+    write(&dev.app(), "f.py", &code(3));
+    dev.sees("~ f.py changed");
+    until("the new code to answer", || (dev.http.post("/v1/functions/f", "{}").text() == "3").then_some(()));
+}
+
 fn ctrl_c_ends_it_well_also_under_a_job() {
     let idle = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
     let (status, took) = idle.interrupt();

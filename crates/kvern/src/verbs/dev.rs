@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Dev;
 use crate::exit::{Code, Outcome, Stop};
 use crate::observe::{self, Lines};
+use crate::noise::Noise;
 use crate::print::{self, Colour};
 use crate::project::{self, Project};
 use crate::verbs::serve;
@@ -54,7 +55,7 @@ pub(crate) async fn run(dev: &Dev) -> Outcome {
     greet(&manifest, address, &dev.data);
     let reloader = server.reloader();
     let saves = Saves::below(&project.home())?;
-    tokio::spawn(reload_on_save(project, saves, reloader));
+    tokio::spawn(reload_on_save(project, manifest, saves, reloader));
     let ready = server.ready();
     tokio::spawn(async move {
         ready.await;
@@ -66,11 +67,25 @@ pub(crate) async fn run(dev: &Dev) -> Outcome {
     server.run(shutdown).await
 }
 
-async fn reload_on_save(project: Project, mut saves: Saves, reloader: Reloader) {
-    while let Some(path) = saves.next().await {
-        print::say(&print::paint(&format!("{} ~ {} changed", observe::now(), path.display()), Colour::Dim));
-        match project.read() {
-            Ok(manifest) => reloader.reload(manifest).await,
+/// Reloads after each save, and says so where something changed: the manifest, a version, or that it works again.
+async fn reload_on_save(project: Project, mut running: Manifest, mut saves: Saves, reloader: Reloader) {
+    let mut noise = Noise::default();
+    let mut was_broken = false;
+    loop {
+        let sorted = noise.sort(saves.next().await, tokio::time::Instant::now());
+        sorted.noisy.iter().for_each(|path| say_noisy(path));
+        let Some(path) = sorted.saved else { continue };
+        reloader.ears.reload_begins(format!("{} ~ {} changed", observe::now(), path.display()));
+        let read = project.read();
+        if was_broken || read.as_ref().ok() != Some(&running) {
+            reloader.ears.say_cause();
+        }
+        was_broken = read.is_err();
+        match read {
+            Ok(manifest) => {
+                running = manifest.clone();
+                reloader.reload(manifest).await;
+            }
             Err(stop) => {
                 print::say(&print::paint(&stop.to_string(), Colour::Bad));
                 print::say("           not reloaded; what ran before goes on");
@@ -85,6 +100,12 @@ async fn listen(dev: &Dev) -> Result<TcpListener, Stop> {
         return serve::bind(serve::address(listen)?).await;
     }
     for port in FIRST_PORT..FIRST_PORT + PORTS_TRIED {
+fn say_noisy(path: &std::path::Path) {
+    let path = path.display();
+    print::say(&print::paint(&format!("{} ~ {path} keeps changing: ignored from now on", observe::now()), Colour::Dim));
+    print::say("           if a function writes it, `data/` is the place: what lies there is no part of a function");
+}
+
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
