@@ -34,10 +34,15 @@ impl Dev {
     }
 
     fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// With these environment variables.
+    fn start_with(folder: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
         let address = http.address.to_string();
         let listen = ["--listen", &address];
-        let process = spawn(&folder, &[&listen, arguments].concat());
+        let process = spawn(&folder, &[&listen, arguments].concat(), environment);
         let dev = Self { http, process, folder };
         until("kvern dev to be ready", || dev.seen().contains("ready after").then_some(()));
         dev
@@ -83,10 +88,11 @@ impl Drop for Dev {
     }
 }
 
-fn spawn(folder: &TempDir, arguments: &[&str]) -> Child {
+fn spawn(folder: &TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
     let terminal = File::create(folder.path().join("terminal")).expect("a file");
     let mut command = Command::new(kvern());
     command.arg("dev").args(arguments).current_dir(folder.path().join("app"));
+    command.envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().expect("kvern starts")
 }
 
@@ -115,6 +121,33 @@ fn an_empty_folder_gets_a_function_and_a_line_to_try() {
     let data: Vec<_> =
         std::fs::read_dir(dev.app()).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(data.len(), 2, "hello.py and .kvern, nothing else: {data:?}");
+}
+
+#[test]
+fn a_token_guards_it_and_the_lines_to_try_send_it() {
+    if !needs::programs(&["curl"]) {
+        return;
+    }
+    let start = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
+        write(&folder.path().join("app"), "kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n");
+        write(folder.path(), "secret", "s3cret\n");
+        let file = folder.path().join("secret").display().to_string();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (*name, if *value == "FILE" { &file } else { *value })).collect();
+        Dev::start_with(folder, arguments, &environment)
+    };
+    for (dev, from) in [
+        (start(&[], &[("KVERN_TOKEN", "s3cret")]), "from KVERN_TOKEN;"),
+        (start(&[], &[("KVERN_TOKEN_FILE", "FILE")]), "/secret;"),
+        (start(&["--token", "s3cret"], &[]), "from --token: set KVERN_TOKEN"),
+    ] {
+        assert_eq!(dev.http.get("/v1/jobs").status, 401, "{from}");
+        assert!(dev.command("Token").contains(from) && !dev.seen().contains("s3cret"), "{}", dev.seen());
+        for word in ["Try", "Later"] {
+            let _ = sh(&format!("KVERN_TOKEN=s3cret; {} --silent --show-error --fail", dev.command(word)));
+        }
+    }
 }
 
 #[test]
@@ -174,39 +207,6 @@ fn a_save_reloads_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_holder() {
-    let dev = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
-    let address = dev.http.address.to_string();
-    let output =
-        Command::new(kvern()).args(["dev", "--data", "other", "--listen", &address]).current_dir(dev.app()).output();
-    let output = output.expect("kvern runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(4), "{said}");
-    assert!(said.contains(&format!("port {} is taken", dev.http.address.port())), "{said}");
-    assert!(said.contains(&format!("held by kvern (process {}", dev.process.id())), "{said}");
-}
-
-#[test]
-fn the_usual_port_is_left_for_the_next_free_one() {
-    // If somebody else holds it, that is as good.
-    let own = TcpListener::bind("127.0.0.1:8080");
-    let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
-    write(&folder.path().join("app"), "kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n");
-    let process = spawn(&folder, &[]);
-    let mut dev = Dev { http: Http { address: SocketAddr::from(([127, 0, 0, 1], 8080)) }, process, folder };
-    dev.sees("ready after");
-    let seen = dev.seen();
-    let line = seen.lines().find(|line| line.starts_with("port 8080 is taken")).unwrap_or_else(|| panic!("{seen}"));
-    let holder = if own.is_ok() { format!("(process {}", std::process::id()) } else { "trying the next".to_owned() };
-    assert!(line.contains(&holder), "{line}");
-    let gateway = dev.command("Gateway");
-    dev.http.address = gateway.trim_start_matches("http://").parse().expect("an address");
-    assert!(dev.http.address.port() > 8080, "{gateway}");
-    assert_eq!(dev.http.post("/v1/functions/cat", "x").text(), "x");
-}
-
-#[test]
-#[test]
 fn what_is_written_while_it_runs_is_no_save() {
     let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
     let app = folder.path().join("app");
@@ -250,6 +250,39 @@ fn a_file_that_a_function_writes_does_not_reload_it_for_ever() {
     until("the new code to answer", || (dev.http.post("/v1/functions/f", "{}").text() == "3").then_some(()));
 }
 
+#[test]
+fn a_taken_port_is_named_with_its_holder() {
+    let dev = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
+    let address = dev.http.address.to_string();
+    let output =
+        Command::new(kvern()).args(["dev", "--data", "other", "--listen", &address]).current_dir(dev.app()).output();
+    let output = output.expect("kvern runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains(&format!("port {} is taken", dev.http.address.port())), "{said}");
+    assert!(said.contains(&format!("held by kvern (process {}", dev.process.id())), "{said}");
+}
+
+#[test]
+fn the_usual_port_is_left_for_the_next_free_one() {
+    // If somebody else holds it, that is as good.
+    let own = TcpListener::bind("127.0.0.1:8080");
+    let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
+    write(&folder.path().join("app"), "kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n");
+    let process = spawn(&folder, &[], &[]);
+    let mut dev = Dev { http: Http { address: SocketAddr::from(([127, 0, 0, 1], 8080)) }, process, folder };
+    dev.sees("ready after");
+    let seen = dev.seen();
+    let line = seen.lines().find(|line| line.starts_with("port 8080 is taken")).unwrap_or_else(|| panic!("{seen}"));
+    let holder = if own.is_ok() { format!("(process {}", std::process::id()) } else { "trying the next".to_owned() };
+    assert!(line.contains(&holder), "{line}");
+    let gateway = dev.command("Gateway");
+    dev.http.address = gateway.trim_start_matches("http://").parse().expect("an address");
+    assert!(dev.http.address.port() > 8080, "{gateway}");
+    assert_eq!(dev.http.post("/v1/functions/cat", "x").text(), "x");
+}
+
+#[test]
 fn ctrl_c_ends_it_well_also_under_a_job() {
     let idle = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
     let (status, took) = idle.interrupt();

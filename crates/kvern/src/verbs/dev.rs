@@ -8,10 +8,11 @@ use kvern_manifest::Manifest;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::Dev;
+use crate::cli::{Dev, Global};
+use crate::config;
 use crate::exit::{Code, Outcome, Stop};
-use crate::observe::{self, Lines};
 use crate::noise::Noise;
+use crate::observe::{self, Lines};
 use crate::print::{self, Colour};
 use crate::project::{self, Project};
 use crate::verbs::serve;
@@ -25,7 +26,7 @@ const PORTS_TRIED: u16 = 20;
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves the project, reloads on save, prints a line per job; until Ctrl-C.
-pub(crate) async fn run(dev: &Dev) -> Outcome {
+pub(crate) async fn run(global: &Global, dev: &Dev) -> Outcome {
     let began = Instant::now();
     let project = Project::find(dev.file.as_deref(), dev.config.as_deref())?;
     let manifest = project.read()?;
@@ -37,7 +38,12 @@ pub(crate) async fn run(dev: &Dev) -> Outcome {
     }
     let listener = listen(dev).await?;
     let address = listener.local_addr()?;
-    let gateway = kvern_gateway::Settings::default();
+    let token = config::token(global.token.clone())?;
+    let gateway = kvern_gateway::Settings {
+        token: token.as_deref().map(kvern_gateway::Token::new),
+        hosts: manifest.server.hosts.clone(),
+        ..kvern_gateway::Settings::default()
+    };
     gateway.check(address).map_err(|unsafe_listen| Stop::new(Code::Usage, unsafe_listen.to_string()))?;
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
@@ -52,7 +58,7 @@ pub(crate) async fn run(dev: &Dev) -> Outcome {
     })
     .await?;
     ignore_in_git(&dev.data);
-    greet(&manifest, address, &dev.data);
+    greet(&manifest, address, &dev.data, token.as_deref());
     let reloader = server.reloader();
     let saves = Saves::below(&project.home())?;
     tokio::spawn(reload_on_save(project, manifest, saves, reloader));
@@ -94,18 +100,18 @@ async fn reload_on_save(project: Project, mut running: Manifest, mut saves: Save
     }
 }
 
-/// The place that was asked for; otherwise the first free port.
-async fn listen(dev: &Dev) -> Result<TcpListener, Stop> {
-    if let Some(listen) = &dev.listen {
-        return serve::bind(serve::address(listen)?).await;
-    }
-    for port in FIRST_PORT..FIRST_PORT + PORTS_TRIED {
 fn say_noisy(path: &std::path::Path) {
     let path = path.display();
     print::say(&print::paint(&format!("{} ~ {path} keeps changing: ignored from now on", observe::now()), Colour::Dim));
     print::say("           if a function writes it, `data/` is the place: what lies there is no part of a function");
 }
 
+/// The place that was asked for; otherwise the first free port.
+async fn listen(dev: &Dev) -> Result<TcpListener, Stop> {
+    if let Some(listen) = &dev.listen {
+        return serve::bind(serve::address(listen)?).await;
+    }
+    for port in FIRST_PORT..FIRST_PORT + PORTS_TRIED {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
@@ -119,20 +125,25 @@ fn say_noisy(path: &std::path::Path) {
         .hint("name one with --listen 127.0.0.1:PORT"))
 }
 
-fn greet(manifest: &Manifest, address: SocketAddr, data: &std::path::Path) {
+fn greet(manifest: &Manifest, address: SocketAddr, data: &std::path::Path, token: Option<&str>) {
     let base = format!("http://{address}");
     let accent = |text: String| print::paint(&text, Colour::Accent);
     print::say(&format!("kvern {} · dev · data in {}", env!("CARGO_PKG_VERSION"), data.display()));
     print::say("");
     print::say(&format!("  Gateway    {}", accent(base.clone())));
     print::say(&format!("  Console    {}", accent(format!("{base}/ui"))));
+    let shown = token.map(show_token);
+    if let Some((_, from)) = &shown {
+        print::say(&format!("  Token      {from}; /ui asks for it as the password of any name"));
+    }
     for (at, function) in manifest.functions.iter().enumerate() {
         let title = if at == 0 { "Functions" } else { "" };
         let route = function.route.as_ref().map(|r| format!("  {} {}", r.method, r.path)).unwrap_or_default();
         print::say(&format!("  {title:<10} {}  ({}){route}", function.name, function.door.describe()));
     }
     if let Some(first) = manifest.functions.first() {
-        let (data, header) = sample(first);
+        let data = sample(first);
+        let header = shown.map(|(header, _)| header).unwrap_or_default();
         print::say("");
         print::say(&format!(
             "  Try        {}",
@@ -146,11 +157,24 @@ fn greet(manifest: &Manifest, address: SocketAddr, data: &std::path::Path) {
     print::say("");
 }
 
-/// An input to try, and the header that it needs: curl calls everything a form unless told otherwise.
-fn sample(function: &Function) -> (&'static str, &'static str) {
+/// How curl sends the token, and where it is from. The token itself is not printed: terminals are recorded and shared.
+fn show_token(token: &str) -> (String, String) {
+    // Absolute, because the other terminal is in another folder.
+    let file = std::env::var_os("KVERN_TOKEN_FILE").unwrap_or_default();
+    let file = std::path::absolute(file).map(|file| file.display().to_string()).unwrap_or_default();
+    let (secret, from) = match std::env::var("KVERN_TOKEN") {
+        Ok(known) if known == token => ("$KVERN_TOKEN".to_owned(), "from KVERN_TOKEN".to_owned()),
+        Err(_) if !file.is_empty() => (format!("$(cat {file})"), format!("from {file}")),
+        _ => ("$KVERN_TOKEN".to_owned(), "from --token: set KVERN_TOKEN to it where you use curl".to_owned()),
+    };
+    (format!("-H \"Authorization: Bearer {secret}\" "), from)
+}
+
+/// An input to try.
+fn sample(function: &Function) -> &'static str {
     match function.door {
-        Door::Handler { .. } => ("{}", ""),
-        Door::Exec { .. } => ("hello", ""),
+        Door::Handler { .. } => "{}",
+        Door::Exec { .. } => "hello",
     }
 }
 
