@@ -13,6 +13,7 @@ pub mod limits;
 pub mod name;
 pub mod outcome;
 pub mod retry;
+pub mod size;
 pub mod state;
 pub mod time;
 
@@ -23,5 +24,6 @@ pub use job::{Attempt, Job, ResultInfo};
 pub use name::FunctionName;
 pub use outcome::{Failure, FailureCode, Outcome};
 pub use retry::RetryPolicy;
+pub use size::Size;
 pub use state::{Move, State};
 pub use time::UnixMs;

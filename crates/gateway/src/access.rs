@@ -77,7 +77,7 @@ impl Access {
             Code::ForbiddenHost,
             format!("this server does not answer to the name `{host}` without a token"),
         )
-        .hint("use 127.0.0.1 or localhost; or set a token (KVERN_TOKEN); a proxy must send a Host that was allowed"))
+        .hint("use 127.0.0.1 or localhost, or set a token (KVERN_TOKEN); a name that a proxy on this machine sends is allowed with `kvern serve --host NAME`"))
     }
 
     fn check_origin(&self, origin: &HeaderValue, host: Option<&str>) -> Result<(), Problem> {

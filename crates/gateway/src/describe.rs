@@ -16,6 +16,7 @@ use crate::reply::{self, Response};
 pub(crate) struct FunctionJson<'a> {
     name: &'a str,
     runs: String,
+    state: &'static str,
     version: Option<String>,
     error: Option<String>,
     paused: bool,
@@ -88,10 +89,13 @@ impl Gateway {
         let function = &entry.function;
         let counts = stats.functions.iter().find(|(name, _)| *name == function.name);
         let counts = counts.map(|(_, counts)| *counts).unwrap_or_default();
-        let Condition { version, error } = (self.conditions())(&function.name);
+        let condition = (self.conditions())(&function.name);
+        let state = condition.word();
+        let Condition { version, error, .. } = condition;
         FunctionJson {
             name: function.name.as_str(),
             runs: function.door.describe(),
+            state,
             version,
             error,
             paused: counts.paused,

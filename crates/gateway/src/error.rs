@@ -226,6 +226,15 @@ impl Problem {
 // === impl Facts ===
 
 impl Facts {
+    /// Whether the same request may succeed later. A call that fails may, if its failure is of that kind; asking again for
+    /// the result of a job that failed for good never does.
+    fn retryable(&self) -> bool {
+        match &self.failure {
+            Some(failure) if self.code.is_of_function() => failure.retryable(),
+            _ => self.code.retryable(),
+        }
+    }
+
     /// The document.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let document = Document {
@@ -235,7 +244,7 @@ impl Facts {
             detail: &self.detail,
             code: self.code.as_str(),
             hint: self.hint.as_deref(),
-            retryable: self.failure.as_ref().map_or(self.code.retryable(), |failure| failure.retryable()),
+            retryable: self.retryable(),
             job: self.job,
             error: self.failure.as_deref().map(FailureJson::new),
         };
@@ -254,5 +263,25 @@ impl<'a> FailureJson<'a> {
             trace: failure.trace.as_deref(),
             retryable: failure.retryable(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvern_core::FailureCode;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn asking_again_for_the_result_of_a_dead_letter_does_not_help() {
+        let document = |code| {
+            let failure = Failure::new(FailureCode::Exception, "KeyError");
+            let problem = Problem::new(code, "it failed").with_failure(failure);
+            serde_json::from_slice::<Value>(&problem.facts().to_json()).expect("JSON")
+        };
+        let asked = document(Code::JobFailed);
+        assert_eq!((&asked["retryable"], &asked["error"]["retryable"]), (&false.into(), &true.into()));
+        assert_eq!(document(Code::FunctionFailed)["retryable"], true, "a call may succeed next time");
     }
 }

@@ -23,6 +23,8 @@ pub struct Condition {
     pub version: Option<String>,
     /// Why it cannot start, if it cannot.
     pub error: Option<String>,
+    /// Whether an instance of this version has started.
+    pub started: bool,
 }
 
 /// Tells how a function fares; from the binary, because the gateway does not know the worker.
@@ -33,6 +35,20 @@ pub type Conditions = Arc<dyn Fn(&FunctionName) -> Condition + Send + Sync>;
 pub(crate) struct Entry {
     pub(crate) function: Function,
     pub(crate) metrics: Arc<FunctionMetrics>,
+}
+
+// === impl Condition ===
+
+impl Condition {
+    /// One word for it. A handler is not run before its first job, so that only `live` says that its code starts.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self { error: Some(_), .. } => "broken",
+            Self { version: None, .. } => "preparing",
+            Self { started: false, .. } => "ready",
+            Self { started: true, .. } => "live",
+        }
+    }
 }
 
 // === impl Functions ===

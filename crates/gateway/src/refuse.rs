@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvern_core::{Failure, FailureCode, FunctionName, JobId, State};
+use kvern_core::{Failure, FailureCode, FunctionName, JobId, Size, State};
 use kvern_queue::Error as QueueError;
 use kvern_runtime::CallError;
 
@@ -28,15 +28,16 @@ pub(crate) fn bad_job_id(text: &str) -> Problem {
 
 /// The body is larger than the function takes.
 pub(crate) fn too_large(function: &FunctionName, limit: u64, announced: Option<u64>) -> Problem {
-    let size = announced.map_or_else(|| format!("more than {limit}"), |bytes| bytes.to_string());
-    let detail = format!("the input has {size} bytes; `{function}` takes at most {limit} (its `max_input`)");
+    let limit = Size(limit);
+    let size = announced.map_or_else(|| format!("more than {limit}"), |bytes| Size(bytes).to_string());
+    let detail = format!("the input has {size}; `{function}` takes at most {limit} (its `max_input`)");
     Problem::new(Code::PayloadTooLarge, detail)
         .hint(format!("send less, or raise `max_input` of `{function}` in kvern.toml"))
 }
 
 /// The bytes in flight are at their bound.
 pub(crate) fn too_many_bytes(limit: u64) -> Problem {
-    let detail = format!("request bodies of {limit} bytes are already in memory; nothing was stored");
+    let detail = format!("request bodies of {} are already in memory; nothing was stored", Size(limit));
     Problem::new(Code::TooBusy, detail).hint("send it again in a moment").retry_after(1)
 }
 
@@ -83,7 +84,7 @@ impl From<QueueError> for Problem {
                 Self::new(Code::QueueFull, detail).hint("send it again later").retry_after(1)
             }
             QueueError::TooLarge { bytes, limit } => {
-                let detail = format!("the input has {bytes} bytes; this queue stores at most {limit}");
+                let detail = format!("the input has {}; this queue stores at most {}", Size(bytes), Size(limit));
                 Self::new(Code::PayloadTooLarge, detail).hint("send less, or the path of a file instead of its bytes")
             }
             QueueError::KeyReused(id) => {

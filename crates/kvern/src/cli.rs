@@ -120,6 +120,9 @@ pub(crate) struct Serve {
     /// Listen beyond loopback without a token. Anybody who can reach the port can run your functions.
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// A name under which it answers without a token, such as that of a proxy on this machine; may be repeated.
+    #[arg(long = "host", env = "KVERN_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = kvern_manifest::host_name)]
+    pub(crate) hosts: Vec<String>,
     /// Attempts at once over all functions.
     #[arg(long, env = "KVERN_SLOTS", value_name = "N", default_value_t = 256)]
     pub(crate) slots: usize,

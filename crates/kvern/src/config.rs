@@ -24,7 +24,7 @@ pub(crate) fn data_dir() -> Result<PathBuf, Stop> {
 /// The token: given, or in the file that `KVERN_TOKEN_FILE` names.
 pub(crate) fn token(given: Option<String>) -> Result<Option<String>, Stop> {
     if given.is_some() {
-        return Ok(given);
+        return not_empty(given, "KVERN_TOKEN (or --token)");
     }
     let Some(path) = std::env::var_os("KVERN_TOKEN_FILE") else { return Ok(None) };
     let text = fs::read_to_string(&path).map_err(|error| {
@@ -32,7 +32,16 @@ pub(crate) fn token(given: Option<String>) -> Result<Option<String>, Stop> {
         Stop::new(Code::Usage, format!("cannot read the token from {}: {error}", path.display()))
             .hint("KVERN_TOKEN_FILE must name a readable file that holds the token and nothing else")
     })?;
-    Ok(Some(text.trim().to_owned()))
+    not_empty(Some(text.trim().to_owned()), "the file that KVERN_TOKEN_FILE names")
+}
+
+/// An empty token is what a script leaves that found no secret: it would open the server to everybody.
+fn not_empty(token: Option<String>, from: &str) -> Result<Option<String>, Stop> {
+    if token.as_ref().is_some_and(|token| token.trim().is_empty()) {
+        return Err(Stop::usage(format!("the token in {from} is empty"))
+            .hint("make one with `kvern token`, or unset the variable to go without"));
+    }
+    Ok(token)
 }
 
 /// A fresh token: 32 random bytes from the kernel, as hexadecimal digits.

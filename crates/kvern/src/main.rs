@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod exit;
 mod manifest;
+mod noise;
 mod observe;
 mod port;
 mod print;
@@ -43,7 +44,7 @@ fn run(cli: &Cli) -> Outcome {
     let global = &cli.global;
     match &cli.verb {
         Verb::Serve(serve) => server_runtime()?.block_on(verbs::serve::run(global, serve)),
-        Verb::Dev(dev) => server_runtime()?.block_on(verbs::dev::run(dev)),
+        Verb::Dev(dev) => server_runtime()?.block_on(verbs::dev::run(global, dev)),
         Verb::Invoke(invoke) => client_runtime()?.block_on(verbs::invoke::run(global, invoke)),
         Verb::Jobs { verb } => client_runtime()?.block_on(verbs::jobs::run(global, verb)),
         Verb::Functions { verb } => client_runtime()?.block_on(verbs::functions::run(global, verb)),

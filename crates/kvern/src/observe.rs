@@ -7,7 +7,7 @@ use std::time::Duration;
 use kvern_core::{Failure, FunctionName, JobId, Outcome};
 use kvern_gateway::{Condition, Metrics};
 use kvern_runtime::{FunctionVersion, Version};
-use kvern_worker::{LoadError, Observer, Settled};
+use kvern_worker::{LoadError, Loaded, Observer, Settled};
 
 use crate::print::{self, Colour};
 
@@ -15,8 +15,23 @@ use crate::print::{self, Colour};
 #[derive(Debug)]
 pub(crate) struct Ears {
     metrics: Arc<Metrics>,
-    conditions: Mutex<HashMap<FunctionName, Condition>>,
+    fares: Mutex<HashMap<FunctionName, Fare>>,
+    /// What a reload is due to; said before the first thing that comes of it.
+    cause: Mutex<Option<String>>,
     lines: Lines,
+}
+
+/// What is known of a function.
+#[derive(Debug, Default)]
+struct Fare {
+    /// The version that takes jobs.
+    version: Option<Version>,
+    /// The version whose instance started last.
+    started: Option<Version>,
+    /// Why an instance of this version did not start.
+    failed: Option<(Version, String)>,
+    /// Why a newer version did not take over.
+    refused: Option<String>,
 }
 
 /// What a person at the terminal sees of the jobs.
@@ -33,18 +48,58 @@ pub(crate) enum Lines {
 impl Ears {
     /// Ears that count in `metrics` and print `lines`.
     pub(crate) fn new(metrics: Arc<Metrics>, lines: Lines) -> Self {
-        Self { metrics, conditions: Mutex::default(), lines }
+        Self { metrics, fares: Mutex::default(), cause: Mutex::default(), lines }
     }
 
     /// How a function fares.
     pub(crate) fn condition(&self, function: &FunctionName) -> Condition {
-        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        conditions.get(function).cloned().unwrap_or_default()
+        let fares = self.fares.lock().unwrap_or_else(PoisonError::into_inner);
+        fares.get(function).map(Fare::condition).unwrap_or_default()
     }
 
-    fn set(&self, function: &FunctionName, change: impl FnOnce(&mut Condition)) {
-        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        change(conditions.entry(function.clone()).or_default());
+    /// A reload begins, due to what these words say; they are printed if anything comes of it.
+    pub(crate) fn reload_begins(&self, cause: String) {
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+    }
+
+    /// Prints what the reload is due to, once.
+    pub(crate) fn say_cause(&self) {
+        let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(cause) = cause {
+            print::say(&print::paint(&cause, Colour::Dim));
+        }
+    }
+
+    /// A reload has ended: a version that is what it was before is no longer behind one that was refused.
+    pub(crate) fn reload_ended(&self, loaded: &[Loaded]) {
+        for Loaded { function, .. } in loaded.iter().filter(|loaded| loaded.result.is_ok()) {
+            let was_refused = self.set(function, |fare| fare.refused.take()).is_some();
+            if was_refused && self.lines == Lines::EachJob {
+                self.say_cause();
+                print::say(&print::paint(&format!("{} ~ {function} is as before", now()), Colour::Accent));
+            }
+        }
+        // Nothing came of it: then there is nothing to say.
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn set<T>(&self, function: &FunctionName, change: impl FnOnce(&mut Fare) -> T) -> T {
+        let mut fares = self.fares.lock().unwrap_or_else(PoisonError::into_inner);
+        change(fares.entry(function.clone()).or_default())
+    }
+}
+
+// === impl Fare ===
+
+impl Fare {
+    fn condition(&self) -> Condition {
+        let is_this = |version: &Version| self.version.as_ref().is_none_or(|this| this == version);
+        let failed = self.failed.as_ref().filter(|(version, _)| is_this(version)).map(|(_, why)| why);
+        Condition {
+            version: self.version.as_ref().map(ToString::to_string),
+            error: self.refused.as_ref().or(failed).cloned(),
+            started: self.version.is_some() && self.version == self.started,
+        }
     }
 }
 
@@ -82,13 +137,16 @@ impl Observer for Ears {
 
     fn instance_failed(&self, version: &FunctionVersion, failure: &Failure) {
         let function = &version.function.name;
-        self.set(function, |condition| condition.error = Some(failure.to_string()));
+        self.set(function, |fare| fare.failed = Some((version.version.clone(), failure.to_string())));
         tracing::warn!(%function, version = %version.version, error = %failure, "an instance could not be started");
     }
 
     fn instance_started(&self, version: &FunctionVersion, pid: Option<u32>, cold_start: Duration) {
         let function = &version.function.name;
-        self.set(function, |condition| condition.error = None);
+        self.set(function, |fare| {
+            fare.failed = None;
+            fare.started = Some(version.version.clone());
+        });
         tracing::debug!(%function, version = %version.version, pid, cold_start_ms = cold_start.as_millis(), "instance started");
     }
 
@@ -98,19 +156,25 @@ impl Observer for Ears {
 
     fn version_switched(&self, version: &FunctionVersion, old: Option<&Version>) {
         let function = &version.function.name;
-        self.set(function, |condition| {
-            *condition = Condition { version: Some(version.version.to_string()), error: None };
+        let (was_refused, is_broken) = self.set(function, |fare| {
+            fare.version = Some(version.version.clone());
+            let was_refused = fare.refused.take().is_some();
+            (was_refused, fare.condition().error.is_some())
         });
         tracing::info!(%function, version = %version.version, "version ready");
-        if self.lines == Lines::EachJob && old.is_some() {
+        // The first versions are what `dev` greets with.
+        let is_news = old.is_some() || was_refused;
+        if self.lines == Lines::EachJob && is_news && !is_broken {
+            self.say_cause();
             print::say(&print::paint(&format!("{} ~ {function} reloaded", now()), Colour::Accent));
         }
     }
 
     fn version_failed(&self, function: &FunctionName, error: &LoadError, serving: Option<&Version>) {
-        self.set(function, |condition| condition.error = Some(error.to_string()));
+        self.set(function, |fare| fare.refused = Some(error.to_string()));
         tracing::error!(%function, %error, serving = serving.map(ToString::to_string), "a version could not be made ready");
         if self.lines == Lines::EachJob {
+            self.say_cause();
             print::say(&print::paint(&format!("{} ✖ {function} cannot start: {error}", now()), Colour::Bad));
             let words = match error {
                 LoadError::Start(failure) => failure.trace.as_deref(),
@@ -127,7 +191,10 @@ impl Observer for Ears {
 
     fn step(&self, line: &str) {
         match self.lines {
-            Lines::EachJob => print::say(&format!("  {line}")),
+            Lines::EachJob => {
+                self.say_cause();
+                print::say(&format!("  {line}"));
+            }
             Lines::Log => tracing::info!(step = line, "preparing"),
         }
     }
@@ -172,4 +239,65 @@ fn print_end(function: &FunctionName, failure: Option<&Failure>, run: Duration, 
 /// The time of day, here.
 pub(crate) fn now() -> String {
     jiff::Zoned::now().strftime("%H:%M:%S").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use kvern_core::{FailureCode, Function};
+    use kvern_runtime::PrepareError;
+
+    use super::*;
+
+    fn version(name: &str) -> FunctionVersion {
+        let manifest =
+            crate::manifest::check("[functions.f]\nhandler = \"f.py\"\n", std::path::Path::new("kvern.toml"));
+        let function: Function = manifest.expect("a manifest").functions.remove(0);
+        FunctionVersion {
+            function: Arc::new(function),
+            version: Version(name.into()),
+            code: PathBuf::new(),
+            packages: None,
+        }
+    }
+
+    fn ears() -> (Ears, FunctionName) {
+        (Ears::new(Arc::new(Metrics::new()), Lines::Log), "f".parse().expect("a name"))
+    }
+
+    #[test]
+    fn a_version_that_never_started_is_not_called_started() {
+        let (ears, f) = ears();
+        assert_eq!(ears.condition(&f), Condition::default());
+        ears.version_switched(&version("1"), None);
+        assert!(!ears.condition(&f).started);
+        ears.instance_started(&version("1"), None, Duration::ZERO);
+        assert!(ears.condition(&f).started);
+        ears.version_switched(&version("2"), Some(&version("1").version));
+        assert!(!ears.condition(&f).started, "the new version has not");
+    }
+
+    #[test]
+    fn a_first_version_that_does_not_start_stays_broken_when_it_takes_over() {
+        let (ears, f) = ears();
+        let failure = Failure::new(FailureCode::CannotStart, "SyntaxError");
+        ears.instance_failed(&version("1"), &failure);
+        ears.version_failed(&f, &LoadError::Start(failure), None);
+        ears.version_switched(&version("1"), None);
+        assert!(ears.condition(&f).error.is_some_and(|error| error.contains("SyntaxError")));
+        ears.version_switched(&version("2"), Some(&version("1").version));
+        assert_eq!(ears.condition(&f).error, None);
+    }
+
+    #[test]
+    fn a_save_taken_back_mends_the_function() {
+        let (ears, f) = ears();
+        ears.version_switched(&version("1"), None);
+        let error = LoadError::Prepare(PrepareError { message: "no such file".to_owned(), detail: None });
+        ears.version_failed(&f, &error, Some(&version("1").version));
+        assert!(ears.condition(&f).error.is_some());
+        ears.reload_ended(&[Loaded { function: f.clone(), result: Ok(version("1").version) }]);
+        assert_eq!(ears.condition(&f).error, None);
+    }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Server {
     worker: Arc<Worker>,
     functions: watch::Sender<Arc<Functions>>,
     metrics: Arc<Metrics>,
+    ears: Arc<Ears>,
     prepared: JoinHandle<()>,
     ready: Option<oneshot::Receiver<()>>,
 }
@@ -49,6 +50,8 @@ pub(crate) struct Reloader {
     worker: Arc<Worker>,
     functions: watch::Sender<Arc<Functions>>,
     metrics: Arc<Metrics>,
+    /// Who tells what comes of it.
+    pub(crate) ears: Arc<Ears>,
 }
 
 /// Opens the queue, cleans up after a server that died, and begins to prepare the functions.
@@ -96,7 +99,17 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         // Only `dev` waits for this.
         let _ = tell_ready.send(());
     });
-    Ok(Server { listener: options.listener, gateway, queue, worker, functions, metrics, prepared, ready: Some(ready) })
+    Ok(Server {
+        listener: options.listener,
+        gateway,
+        queue,
+        worker,
+        functions,
+        metrics,
+        ears,
+        prepared,
+        ready: Some(ready),
+    })
 }
 
 // === impl Server ===
@@ -108,6 +121,7 @@ impl Server {
             worker: Arc::clone(&self.worker),
             functions: self.functions.clone(),
             metrics: Arc::clone(&self.metrics),
+            ears: Arc::clone(&self.ears),
         }
     }
 
@@ -148,7 +162,8 @@ impl Reloader {
         self.worker.expect(&manifest.functions);
         let functions = Functions::new(manifest.functions.clone(), &self.metrics);
         self.functions.send_replace(Arc::new(functions));
-        self.worker.set_functions(manifest.functions).await;
+        let loaded = self.worker.set_functions(manifest.functions).await;
+        self.ears.reload_ended(&loaded);
         tracing::info!(manifest = %manifest.path.display(), "reloaded");
     }
 }

@@ -16,6 +16,7 @@ use kvern_core::limits::{
 use kvern_core::{Function, FunctionName, Keep, Memory, Mode, RetryPolicy, Scale};
 
 use crate::door::door;
+use crate::host::host_name;
 use crate::mistake::{Report, Span, shorten};
 use crate::read::{Entries, Entry, Field, Given, nearest};
 use crate::route::{Taken, route};
@@ -46,6 +47,7 @@ pub(crate) fn server(written: &written::Manifest, home: &Path, report: &mut Repo
         listen: server.listen.given().map(|given| listen(given, report)),
         data: server.data.given().map(|given| data(given, home, report)),
         queue: server.queue.value().cloned(),
+        hosts: server.hosts.given().map_or_else(Vec::new, |given| hosts(given, report)),
     }
 }
 
@@ -211,6 +213,20 @@ fn listen(given: &Given<String>, report: &mut Report<'_>) -> String {
         report.add(&given.span, message).hint("as in `\"127.0.0.1:8080\"` or `\"[::1]:8080\"`");
     }
     given.value.clone()
+}
+
+fn hosts(given: &Given<Vec<String>>, report: &mut Report<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, text) in given.value.iter().enumerate() {
+        match host_name(text) {
+            Ok(name) => names.push(name),
+            Err(bad) => {
+                let message = format!("`{}[{at}]` must be the name of a host, not {:?}", given.path, shorten(text));
+                report.add(&given.span, message).hint(bad.to_string());
+            }
+        }
+    }
+    names
 }
 
 fn data(given: &Given<String>, home: &Path, report: &mut Report<'_>) -> PathBuf {

@@ -17,6 +17,7 @@
 mod bounds;
 mod check;
 mod door;
+mod host;
 mod load;
 mod mistake;
 mod read;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use kvern_core::Function;
 
 pub use bounds::{CONCURRENCY_MAX, MANIFEST_BYTES_MAX};
+pub use host::{BadHost, host_name};
 pub use load::{LoadError, load};
 pub use mistake::{Mistake, Mistakes};
 pub use reference::reference_markdown;
@@ -60,6 +62,8 @@ pub struct ServerSettings {
     pub data: Option<PathBuf>,
     /// The queue: `sqlite`, `unix:PATH` or the address of a service. Not empty, otherwise as written.
     pub queue: Option<String>,
+    /// The host names that are allowed without a token, as [`host_name`] gives them.
+    pub hosts: Vec<String>,
 }
 
 /// The defaults that depend on the machine, as arguments, so that [`check`] is the same everywhere.

@@ -170,6 +170,11 @@ pub(crate) struct Server {
     ///
     /// Default: `"sqlite"`. It is built in and needs no second service.
     pub(crate) queue: Field<String>,
+    /// Names under which the gateway answers without a token, beside `localhost` and the loopback addresses: what a proxy
+    /// on this machine sends as `Host`. Without ports.
+    ///
+    /// Default: `[]`. A page that rebinds its own name to your machine reaches nothing.
+    pub(crate) hosts: Field<Vec<String>>,
 }
 
 // === impl Table ===
@@ -238,6 +243,11 @@ impl Table for Server {
     const EXPECTED: &'static str = "a table, `[server]`";
 
     fn read(keys: &mut Keys<'_, '_, '_>) -> Self {
-        Self { listen: keys.take("listen"), data: keys.take("data"), queue: keys.take("queue") }
+        Self {
+            listen: keys.take("listen"),
+            data: keys.take("data"),
+            queue: keys.take("queue"),
+            hosts: keys.take("hosts"),
+        }
     }
 }

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kvern_core::{Failure, FailureCode, Function, FunctionName, JobId, Outcome, UnixMs};
+use kvern_core::{Failure, FailureCode, Function, FunctionName, JobId, Outcome, Size, UnixMs};
 
 /// Makes versions and instances.
 #[async_trait]
@@ -132,7 +132,7 @@ pub trait Progress: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutputRefused {
     /// More than the function's `max_output`.
-    #[error("the result is larger than max_output = {0} bytes")]
+    #[error("the result is larger than {size}; return less, or raise `max_output` in kvern.toml", size = Size(*.0))]
     TooLarge(u64),
     /// The reader has gone.
     #[error("nobody reads the output any more")]

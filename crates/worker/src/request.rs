@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use kvern_core::limits::INLINE_BYTES_MAX;
-use kvern_core::{Failure, FailureCode};
+use kvern_core::{Failure, FailureCode, Size};
 use kvern_runtime::{Body, CallError, Input};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
@@ -89,7 +89,7 @@ async fn create(scratch_dir: &Path) -> io::Result<(File, Scratch)> {
 }
 
 fn too_large(max_bytes: u64) -> CallError {
-    let words = format!("the input is larger than max_input = {max_bytes} bytes");
+    let words = format!("the input is larger than {}; send less, or raise `max_input` in kvern.toml", Size(max_bytes));
     CallError::Failed(Failure::new(FailureCode::BadInput, words))
 }
 

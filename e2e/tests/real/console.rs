@@ -105,12 +105,72 @@ fn the_page_shows_jobs_as_they_move_without_a_reload() {
     let after = server.http.submit("good", "after");
     page.sees(&format!("{}?.textContent.includes('succeeded')", row(&after)));
     page.sees("document.querySelector('#jobs tr').dataset.id > document.querySelectorAll('#jobs tr')[1].dataset.id");
-    page.sees("document.querySelector('.function').textContent.includes('2 succeeded')");
+    page.sees(&format!("{} === '2 succeeded'", card("good")));
     assert_eq!(page.evaluate("window.sameVisit"), true);
 
     page.evaluate(&format!("{}.click()", row(&after)));
     page.sees("document.querySelector('#panel .log')?.textContent === 'looking at it\\n'");
     page.sees("document.querySelector('#panel a')?.textContent.startsWith('5 bytes of')");
+}
+
+/// What a card of a function says, such as `1 scheduled`.
+fn card(function: &str) -> String {
+    format!(
+        "[...document.querySelectorAll('.function[data-name=\"{function}\"] span')].map((s) => s.textContent).join()"
+    )
+}
+
+#[test]
+fn a_scheduled_job_is_not_counted_as_queued() {
+    let server = start();
+    let answer = server.http.post("/v1/functions/good/jobs?delay=1h", "later");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let Some(mut page) = open(&server) else { return };
+    page.sees(&format!("{} === '1 scheduled'", card("good")));
+    page.sees(&format!("{} === 'no jobs'", card("bad")));
+}
+
+#[test]
+fn the_time_of_a_running_job_passes_before_ones_eyes() {
+    let server = Server::start(&[("kvern.toml", "[functions.long]\nexec = [\"sleep\", \"1000\"]\n")]);
+    let id = server.http.submit("long", "");
+    let Some(mut page) = open(&server) else { return };
+    let took = format!("{}?.querySelector('.took').textContent", row(&id));
+    page.sees(&format!("/^[0-9]+ s$/.test({took})"));
+    page.evaluate(&format!("window.before = {took}; {}.click()", row(&id)));
+    page.sees(&format!("{took} !== window.before"));
+    page.sees("/^[0-9]+ s$/.test(document.querySelector('#panel .took')?.textContent)");
+    let _ = server.http.post(&format!("/v1/jobs/{id}/cancel"), "");
+    page.sees(&format!("{}?.textContent.includes('cancelled')", row(&id)));
+    page.sees("ticking === undefined");
+}
+
+#[test]
+fn a_filter_finds_what_is_not_among_the_latest() {
+    let server = start();
+    let old = server.http.submit("bad", "");
+    assert_eq!(server.http.finished(&old)["state"], "failed");
+    let ids: Vec<String> = (0..120).map(|n| server.http.submit("good", &n.to_string())).collect();
+    for id in &ids {
+        let _ = server.http.finished(id);
+    }
+    let Some(mut page) = open(&server) else { return };
+    page.sees("document.querySelectorAll('#jobs tr').length >= 100");
+    assert_eq!(page.evaluate(&format!("{} === null", row(&old))), true, "it is older than what is shown");
+    page.evaluate("[...document.querySelectorAll('#states button')].find((b) => b.textContent === 'failed').click()");
+    page.sees(&format!("{}?.textContent.includes('failed')", row(&old)));
+    page.evaluate("document.querySelector('.function[data-name=\"good\"]').click()");
+    page.sees("document.getElementById('empty').textContent.includes('No job of good is failed.')");
+}
+
+#[test]
+fn an_address_leads_to_a_job() {
+    let server = start();
+    let id = server.http.submit("good", "{\"a\":1}");
+    let _ = server.http.finished(&id);
+    let Some(mut page) = Page::open(&format!("http://{}/ui#{id}", server.http.address)) else { return };
+    page.sees("document.querySelector('#panel h2')?.textContent === 'good'");
+    page.sees("[...document.querySelectorAll('#panel pre')].some((p) => p.textContent.includes('\"a\": 1'))");
 }
 
 #[test]

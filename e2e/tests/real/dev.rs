@@ -34,10 +34,15 @@ impl Dev {
     }
 
     fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        Self::start_with(folder, arguments, &[])
+    }
+
+    /// With these environment variables.
+    fn start_with(folder: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
         let address = http.address.to_string();
         let listen = ["--listen", &address];
-        let process = spawn(&folder, &[&listen, arguments].concat());
+        let process = spawn(&folder, &[&listen, arguments].concat(), environment);
         let dev = Self { http, process, folder };
         until("kvern dev to be ready", || dev.seen().contains("ready after").then_some(()));
         dev
@@ -83,10 +88,11 @@ impl Drop for Dev {
     }
 }
 
-fn spawn(folder: &TempDir, arguments: &[&str]) -> Child {
+fn spawn(folder: &TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
     let terminal = File::create(folder.path().join("terminal")).expect("a file");
     let mut command = Command::new(kvern());
     command.arg("dev").args(arguments).current_dir(folder.path().join("app"));
+    command.envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().expect("kvern starts")
 }
 
@@ -115,6 +121,33 @@ fn an_empty_folder_gets_a_function_and_a_line_to_try() {
     let data: Vec<_> =
         std::fs::read_dir(dev.app()).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(data.len(), 2, "hello.py and .kvern, nothing else: {data:?}");
+}
+
+#[test]
+fn a_token_guards_it_and_the_lines_to_try_send_it() {
+    if !needs::programs(&["curl"]) {
+        return;
+    }
+    let start = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
+        write(&folder.path().join("app"), "kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n");
+        write(folder.path(), "secret", "s3cret\n");
+        let file = folder.path().join("secret").display().to_string();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (*name, if *value == "FILE" { &file } else { *value })).collect();
+        Dev::start_with(folder, arguments, &environment)
+    };
+    for (dev, from) in [
+        (start(&[], &[("KVERN_TOKEN", "s3cret")]), "from KVERN_TOKEN;"),
+        (start(&[], &[("KVERN_TOKEN_FILE", "FILE")]), "/secret;"),
+        (start(&["--token", "s3cret"], &[]), "from --token: set KVERN_TOKEN"),
+    ] {
+        assert_eq!(dev.http.get("/v1/jobs").status, 401, "{from}");
+        assert!(dev.command("Token").contains(from) && !dev.seen().contains("s3cret"), "{}", dev.seen());
+        for word in ["Try", "Later"] {
+            let _ = sh(&format!("KVERN_TOKEN=s3cret; {} --silent --show-error --fail", dev.command(word)));
+        }
+    }
 }
 
 #[test]
@@ -174,6 +207,50 @@ fn a_save_reloads_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn what_is_written_while_it_runs_is_no_save() {
+    let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
+    let app = folder.path().join("app");
+    let manifest = "[functions.f]\nexec = [\"sh\", \"f.sh\"]\n";
+    write(&app, "kvern.toml", manifest);
+    write(&app, "f.sh", "date >>out.log\necho one\n");
+    // As after `kvern dev 2>seen.txt`: what it says about a change is the next change.
+    std::os::unix::fs::symlink(app.join("seen.txt"), folder.path().join("terminal")).expect("a link");
+    let dev = Dev::start_in(folder, &["--data", "state"]);
+    for _ in 0..3 {
+        let id = dev.http.submit("f", "");
+        assert_eq!(dev.http.finished(&id)["state"], "succeeded");
+    }
+    write(&app, "f.sh", "date >>out.log\necho two\n");
+    dev.sees("~ f reloaded");
+    let id = dev.http.submit("f", "");
+    assert_eq!(dev.http.finished(&id)["state"], "succeeded");
+    assert_eq!(dev.http.get(&format!("/v1/jobs/{id}/result")).text(), "two\n");
+    write(&app, "kvern.toml", &format!("{manifest}timeout = \"5s\"\n"));
+    dev.sees("~ kvern.toml changed");
+    let seen = dev.seen();
+    let changes: Vec<&str> = seen.lines().filter(|line| line.ends_with(" changed")).collect();
+    assert!(changes.len() == 2 && changes[0].ends_with("~ f.sh changed"), "{changes:?}");
+    assert_eq!(seen.matches(" reloaded").count(), 1, "{seen}");
+}
+
+#[test]
+fn a_file_that_a_function_writes_does_not_reload_it_for_ever() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    let code =
+        |answer| format!("import time\nopen('seen.txt', 'w').write(str(time.time()))\ndef f():\n    return {answer}\n");
+    let files = [("kvern.toml", "[functions.f]\nhandler = \"f.py:f\"\n"), ("f.py", &code(1))];
+    let dev = Dev::start(&files, &[]);
+    write(&dev.app(), "f.py", &code(2));
+    // Each new version starts an instance, which writes the file, which makes a new version.
+    dev.sees("~ seen.txt keeps changing: ignored from now on");
+    write(&dev.app(), "f.py", &code(3));
+    dev.sees("~ f.py changed");
+    until("the new code to answer", || (dev.http.post("/v1/functions/f", "{}").text() == "3").then_some(()));
+}
+
+#[test]
 fn a_taken_port_is_named_with_its_holder() {
     let dev = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
     let address = dev.http.address.to_string();
@@ -192,7 +269,7 @@ fn the_usual_port_is_left_for_the_next_free_one() {
     let own = TcpListener::bind("127.0.0.1:8080");
     let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
     write(&folder.path().join("app"), "kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n");
-    let process = spawn(&folder, &[]);
+    let process = spawn(&folder, &[], &[]);
     let mut dev = Dev { http: Http { address: SocketAddr::from(([127, 0, 0, 1], 8080)) }, process, folder };
     dev.sees("ready after");
     let seen = dev.seen();

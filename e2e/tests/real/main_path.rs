@@ -5,5 +5,6 @@ mod flaky;
 mod hello;
 mod image_upload;
 mod lists;
+mod names;
 mod options;
 mod told;

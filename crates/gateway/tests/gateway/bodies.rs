@@ -56,7 +56,10 @@ async fn an_announced_size_over_the_limit_is_refused_before_the_body() {
     stream.write_all(head.as_bytes()).await.expect("sent");
     let answer = until(&mut stream, "kvern.toml").await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.contains("the input has 1001 bytes; `small` takes at most 1000 (its `max_input`)"), "{answer}");
+    assert!(
+        answer.contains("the input has 1001 bytes; `small` takes at most 1000 bytes (its `max_input`)"),
+        "{answer}"
+    );
     assert_eq!(server.jobs(), 0);
 }
 

@@ -93,6 +93,7 @@ impl Server {
         let broken = |name: &FunctionName| Condition {
             version: Some("abc123".to_owned()),
             error: (name.as_str() == "small").then(|| "no such file".to_owned()),
+            started: true,
         };
         let parts = Parts {
             queue: Arc::clone(&queue) as _,

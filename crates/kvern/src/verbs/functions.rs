@@ -41,7 +41,7 @@ fn row(function: &Value) -> Vec<String> {
     let state = match (error, function.get("paused").and_then(Value::as_bool)) {
         (Some(error), _) => format!("broken: {error}"),
         (None, Some(true)) => "paused".to_owned(),
-        (None, _) => "live".to_owned(),
+        (None, _) => show::text(function, "state").to_owned(),
     };
     let word = |key: &str| show::text(function, key).to_owned();
     vec![

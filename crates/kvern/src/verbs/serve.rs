@@ -28,6 +28,7 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     let token = config::token(global.token.clone())?;
     let gateway = kvern_gateway::Settings {
         token: token.as_deref().map(kvern_gateway::Token::new),
+        hosts: if serve.hosts.is_empty() { settings.hosts } else { serve.hosts.clone() },
         insecure: serve.insecure,
         ..kvern_gateway::Settings::default()
     };

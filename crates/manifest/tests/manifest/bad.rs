@@ -379,7 +379,11 @@ port = 80
         r#"2:10 `server.listen` must be a host and a port, not "8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`)
 3:8 `server.data`: `~` is a word of the shell and means nothing here (write the path from `/`, or one that begins at this folder)
 4:9 `server.queue` is empty (remove the line to get the default)
-5:1 unknown key `server.port` (known here are `listen`, `data` and `queue`)"#,
+5:1 unknown key `server.port` (known here are `listen`, `data`, `queue` and `hosts`)"#,
+    ),
+    (
+        "[server]\nhosts = [\"kvern.lan\", \"http://kvern.lan:80\"]\n",
+        "2:9 `server.hosts[1]` must be the name of a host, not \"http://kvern.lan:80\" (as in `kvern.example.org`: no `http://`, no port, no `*`)",
     ),
     (
         r#"[server]

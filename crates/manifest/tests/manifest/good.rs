@@ -28,6 +28,7 @@ keep = { succeeded = "2h", failed = "30d" }
 listen = "0.0.0.0:80"
 data = "var/data"
 queue = "redis://localhost"
+hosts = ["Kvern.lan", "10.0.0.7"]
 "#;
 
 const MINIMAL: &str = "[functions.a]\nhandler = \"a.py:f\"\n";
@@ -79,6 +80,7 @@ fn every_key_arrives() {
         listen: Some("0.0.0.0:80".to_owned()),
         data: Some(PathBuf::from("app/var/data")),
         queue: Some("redis://localhost".to_owned()),
+        hosts: vec!["kvern.lan".to_owned(), "10.0.0.7".to_owned()],
     };
     assert_eq!(manifest.server, server);
     assert_eq!((manifest.path.as_path(), manifest.home.as_path()), (Path::new("app/kvern.toml"), Path::new("app")));

@@ -34,6 +34,7 @@ use store::Unfinished;
 use version::Content;
 
 pub use exec::exec_argv;
+pub use rule::{is_code_name, is_output_name};
 pub use store::{clean_up, forget_old};
 pub use tools::{Interpreter, Settings, interpreter};
 

@@ -5,8 +5,9 @@
 //! - never, and not seen by a version: hidden folders, `node_modules`, `__pycache__`, `venv`, `*.egg-info`, the data
 //!   directory, what editors leave behind, sockets, pipes and devices, links that lead nowhere;
 //! - linked instead of copied, because they are data and not code: folders named `data` or `target` (unless they hold
-//!   an `__init__.py`), and files over 4 MiB whose name does not end as code does. The copy holds a link to the
-//!   original, so that a model beside the handler is found; a change of it does not make a new version.
+//!   an `__init__.py`), logs, databases and the like by their names (`*.log`, `*.db`, `*.pid`, …), and files over 4 MiB
+//!   whose name does not end as code does. The copy holds a link to the original, so that a model beside the handler is
+//!   found; a change of it does not make a new version.
 //!
 //! A symbolic link inside the folder is copied as what it points to; one that leads out of the folder is refused.
 //! At most 5,000 files and 64 MiB are copied, and at most 20,000 entries looked at, so that a handler in somebody's
@@ -41,6 +42,10 @@ const CODE_ENDINGS: [&str; 19] = [
     "py", "pyc", "pyz", "js", "mjs", "cjs", "ts", "node", "wasm", "so", "sh", "bash", "rb", "pl", "php", "lua", "jar",
     "r", "exe",
 ];
+/// Endings of files that programs write while they run: a line in a log is no new version.
+const OUTPUT_ENDINGS: [&str; 6] = ["log", "tmp", "pid", "db", "sqlite", "sqlite3"];
+/// What SQLite puts beside a database.
+const DATABASE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 const _: () = assert!(FILE_BYTES_MAX < BYTES_MAX && FILES_MAX < ENTRIES_MAX);
 
@@ -78,9 +83,20 @@ pub(super) fn plan(folder: &Path, entry: Option<&OsStr>, data_dir: &Path) -> Res
 }
 
 /// Whether the name of a file says that it is code.
-pub(super) fn is_code_name(path: &Path) -> bool {
+#[must_use]
+pub fn is_code_name(path: &Path) -> bool {
     let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     CODE_ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
+}
+
+/// Whether the name of a file says that a program writes it while it runs: then it is no part of a version.
+#[must_use]
+pub fn is_output_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let main = DATABASE_COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    let ending = Path::new(main).extension().and_then(OsStr::to_str).unwrap_or_default();
+    // `out.log.1` is an older `out.log`.
+    OUTPUT_ENDINGS.contains(&ending) || name.contains(".log.") || name == "nohup.out"
 }
 
 /// Whether a folder of this name is filled by tools, or hidden.
@@ -218,7 +234,8 @@ impl Walk<'_> {
     }
 
     fn is_code_file(&self, found: &Entry, len: u64) -> bool {
-        len <= FILE_BYTES_MAX || is_code_name(&found.path) || self.entry == Some(found.path.as_os_str())
+        let is_small = len <= FILE_BYTES_MAX && !is_output_name(&found.path);
+        is_small || is_code_name(&found.path) || self.entry == Some(found.path.as_os_str())
     }
 
     fn take(&mut self, found: Entry, len: u64) -> Result<(), PrepareError> {

@@ -57,6 +57,23 @@ async fn data_is_linked_and_not_copied() {
 }
 
 #[tokio::test]
+async fn what_programs_write_while_they_run_is_no_part_of_a_version() {
+    let world = World::python();
+    let written = ["out.log", "out.log.1", "nohup.out", "cache.db", "cache.db-wal", "x.sqlite3-journal", "hello.pid"];
+    for path in written {
+        world.write(path, "one line");
+    }
+    let first = world.prepared().await;
+    assert_eq!(fs::read_link(first.code.join("out.log")).expect("a link"), world.home().join("out.log"));
+    for path in written {
+        world.write(path, "one line more");
+    }
+    assert_eq!(world.prepared().await.version, first.version);
+    world.write("catalog", "code or not, it has no name of an output");
+    assert_ne!(world.prepared().await.version, first.version);
+}
+
+#[tokio::test]
 async fn a_package_named_data_is_code() {
     let world = World::python();
     world.write("data/__init__.py", "");

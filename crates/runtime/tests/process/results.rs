@@ -113,7 +113,10 @@ async fn a_result_beyond_max_output_is_not_even_written_down() {
                 None => assert!(is_taken && run.output.bytes.len().to_string() == size),
                 Some(failure) => {
                     assert!(!is_taken && failure.code == FailureCode::ResultTooLarge, "{failure}");
-                    assert!(failure.message.contains("max_output = 200000 bytes"), "{failure}");
+                    assert!(
+                        failure.message.contains("195.3 KiB (200000 bytes); return less, or raise `max_output`"),
+                        "{failure}"
+                    );
                 }
             }
             assert!(instance.is_usable(), "the instance is as good as before");

@@ -30,7 +30,7 @@ fn each_exit_code_means_what_the_help_says() {
     let broken = server.home.join("broken.toml");
     std::fs::write(&broken, "[functions.x]\nexce = [\"cat\"]\n").expect("written");
     let broken = broken.display().to_string();
-    let cases: [(i32, &[&str]); 18] = [
+    let cases: [(i32, &[&str]); 20] = [
         (0, &["invoke", "good", "-d", "x"]),
         (0, &["invoke", "good", "-d", "x", "--wait", "30s"]),
         (1, &["invoke", "failing"]),
@@ -40,6 +40,9 @@ fn each_exit_code_means_what_the_help_says() {
         (2, &["jobs", "list", "--color"]),
         (2, &["jobs", "get", "no-id"]),
         (2, &["jobs", "list", "--state", "sleeping"]),
+        (2, &["serve", "--host", "http://kvern.lan"]),
+        // An empty secret guards nothing.
+        (2, &["jobs", "list", "--token", ""]),
         (2, &["check", &broken]),
         (2, &["check", "never-was.toml"]),
         (3, &["invoke", "never-was"]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kvern_e2e::files::of_repository;
-use kvern_e2e::{Server, until};
+use kvern_e2e::{Server, needs, until};
 
 const MANIFEST: &str = "\
 [functions.good]
@@ -99,4 +99,28 @@ fn functions_tell_their_settings_and_counts() {
     assert_eq!((&names["functions"][0]["name"], &names["functions"][1]["name"]), (&"bad".into(), &"good".into()));
     assert_eq!(server.http.get("/healthz").text(), "ok\n");
     assert_eq!(server.http.get("/readyz?verbose").json()["queue"]["durability"], "fsync");
+}
+
+/// Nothing is started before it is needed, so a word that promised more than "prepared" would be a guess.
+#[test]
+fn a_function_is_called_live_only_once_it_has_started() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    let manifest = "[functions.whole]\nhandler = \"whole.py\"\n[functions.torn]\nhandler = \"torn.py\"\n\
+                    retry = { attempts = 1 }\n";
+    let files = [("kvern.toml", manifest), ("whole.py", "def f():\n    return 1\n"), ("torn.py", "def f(:\n")];
+    let server = Server::start(&files);
+    let states = || {
+        let listed = server.http.get("/v1/functions").json();
+        let functions = listed["functions"].as_array().cloned().unwrap_or_default();
+        functions.iter().map(|function| function["state"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    until("both to be prepared", || (states() == ["ready", "ready"]).then_some(()));
+    let (_, table, _) = server.cli(&["functions", "list"]);
+    assert!(table.lines().skip(1).all(|line| line.trim_end().ends_with("ready")), "{table}");
+    for function in ["whole", "torn"] {
+        let _ = server.http.finished(&server.http.submit(function, "{}"));
+    }
+    assert_eq!(states(), ["broken", "live"]);
 }
