@@ -26,6 +26,6 @@ bench: ## side by side with Nginx, the article's stack, Celery and BullMQ
 	@cargo build --release --locked --package kvern
 	@bench/run
 
-dist: ## a static tarball and a wheel, in dist/
-	@scripts/need cargo cc python3
+dist: ## a static tarball and a wheel, in dist/, tried out
+	@scripts/need cargo cc python3 venv
 	@scripts/dist

@@ -1,5 +1,7 @@
 //! The client verbs' way to a server: one HTTP/1.1 request at a time over the public API.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,7 +96,7 @@ impl Client {
         headers: &[(&str, String)],
         body: Bytes,
     ) -> Result<Response<Incoming>, Stop> {
-        let connect = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await;
+        let connect = tokio::time::timeout(CONNECT_TIMEOUT, connect(&self.authority)).await;
         let stream = connect
             .map_err(|_| Stop::new(Code::TimedOut, format!("no answer from {}", self.authority)))?
             .map_err(|error| self.unreachable(&error))?;
@@ -112,7 +114,7 @@ impl Client {
         sender.send_request(request).await.map_err(|e| self.broken(&e))
     }
 
-    fn unreachable(&self, error: &std::io::Error) -> Stop {
+    fn unreachable(&self, error: &io::Error) -> Stop {
         Stop::new(Code::CannotReach, format!("no Kvern server answers at {}: {error}", self.authority))
             .hint("start one with `kvern dev` or `kvern serve`, or name another with --server URL or KVERN_SERVER")
     }
@@ -155,6 +157,35 @@ impl Answer {
         match text("hint") {
             Some(hint) => stop.hint(hint),
             None => stop,
+        }
+    }
+}
+
+/// `localhost` is this machine and is not looked up: the released binary is static, and a look-up may load the resolver
+/// modules of a C library that it was not built with.
+async fn connect(authority: &str) -> io::Result<TcpStream> {
+    match authority.strip_prefix("localhost:").map(str::parse) {
+        Some(Ok(port)) => {
+            let here = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+            TcpStream::connect(&here[..]).await
+        }
+        _ => TcpStream::connect(authority).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn localhost_is_this_machine_in_either_family() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let port = listener.local_addr().expect("bound").port();
+            let stream = connect(&format!("localhost:{port}")).await.expect("connected");
+            assert_eq!(stream.peer_addr().expect("connected"), listener.local_addr().expect("bound"));
         }
     }
 }
