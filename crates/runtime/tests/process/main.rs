@@ -1,6 +1,7 @@
 //! Functions that behave badly, and what is said of them; and the shims, case by case.
 
 mod arguments;
+mod cut_off;
 mod exceptions;
 mod exec;
 mod life;
