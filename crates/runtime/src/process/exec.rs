@@ -94,6 +94,7 @@ impl Exec {
             task: Task {
                 is_handler: false,
                 memory: bytes.map(|bytes| MemoryLimit { used: settings.use_cgroups.then_some(bytes), reserved: bytes }),
+                processes: settings.processes(),
                 records: self.shared.records(),
                 scratch,
                 argv: prepare::exec_argv(&self.version),

@@ -153,6 +153,7 @@ impl Live {
             task: Task {
                 is_handler: true,
                 memory: memory_limit(function, language, settings.use_cgroups),
+                processes: settings.processes(),
                 records: shared.records(),
                 scratch: scratch.clone(),
                 argv,

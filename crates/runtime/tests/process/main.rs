@@ -4,6 +4,7 @@ mod arguments;
 mod cut_off;
 mod exceptions;
 mod exec;
+mod forks;
 mod life;
 mod memory;
 mod node;
