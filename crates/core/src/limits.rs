@@ -48,6 +48,9 @@ pub const RENEW_EVERY: Duration = Duration::from_millis(500);
 pub const SETTLEMENTS_UNSYNCED_MAX: usize = 256;
 /// Time between TERM and KILL for a function's process.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Processes and threads that one instance may have at once, where a cgroup can be made: far more than any function
+/// needs, and far fewer than the machine has room for.
+pub const PROCESSES_MAX: u32 = 1024;
 /// Time that a stopping server gives its running jobs.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// Most jobs on one page of a list.

@@ -24,7 +24,8 @@ pub(crate) struct Manifest {
     pub(crate) server: Field<Server>,
 }
 
-/// A unit of code with its limits. It needs exactly one of `handler` and `exec`.
+/// A unit of code with its limits. It needs exactly one of `handler` and `exec`. One instance may have 1024 processes and
+/// threads, where Kvern may make a cgroup: as root, or as a systemd service with `Delegate=yes`.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(default, deny_unknown_fields, extend("oneOf" = [{ "required": ["handler"] }, { "required": ["exec"] }]))]
 pub(crate) struct Function {

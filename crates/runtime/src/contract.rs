@@ -7,7 +7,9 @@
 //! 2. *output comes back byte for byte*, with the content type that the function gave.
 //! 3. *an attempt ends by its deadline*: `run` returns within the deadline plus the stop grace plus one second, with
 //!    [`Outcome::TimedOut`], and nothing of the attempt is left running.
-//! 4. *a dropped run is a stopped run*: dropping the future of `run` stops the attempt, and the instance is not used again.
+//! 4. *a dropped run is a stopped run*: the instance of a `run` whose future was dropped is not used again, and its `stop`
+//!    ends the attempt too, as in rule 8: when it returns, the job may run again without overlapping itself. Dropping the
+//!    instance instead kills everything, soon and without a grace.
 //! 5. *death is seen at once*: when the instance dies under an attempt, `run` returns [`Outcome::Crashed`] without
 //!    waiting for a deadline; an instance ends at `waitpid`, never at end-of-file on a pipe that a child may hold.
 //! 6. *output is bounded*: when [`Output::write`] refuses, the attempt is stopped and fails with
@@ -67,7 +69,7 @@ pub trait Instance: Send + 'static {
     /// Returns when the instance has died by itself. Used on idle instances; may be dropped and called again.
     async fn died(&mut self);
 
-    /// Stops it and everything that it started: TERM, `grace`, KILL.
+    /// Stops it, an attempt whose `run` was dropped, and everything that they started: TERM, `grace`, KILL.
     async fn stop(self: Box<Self>, grace: Duration);
 
     /// The process id on this host, where there is one; for people and tests.

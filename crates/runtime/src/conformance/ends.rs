@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::stage::{Collected, Kept, Stage, context, until};
 use super::{Behaviour, Shown, Subject};
-use crate::contract::{Input, Log};
+use crate::contract::{Input, Instance, Log};
 
 /// What the contract allows beyond deadline and grace.
 const SLACK: Duration = Duration::from_secs(1);
@@ -48,31 +48,44 @@ pub(super) async fn an_attempt_ends_by_its_deadline(subject: Arc<dyn Subject>) -
 
 /// Rule 4.
 pub(super) async fn a_dropped_run_is_a_stopped_run(subject: Arc<dyn Subject>) -> Shown {
-    for behaviour in [Behaviour::Hang, Behaviour::Family] {
+    let grace = subject.grace();
+    for behaviour in [Behaviour::Hang, Behaviour::Family, Behaviour::Stubborn] {
         let stage = match Stage::of(subject.as_ref(), behaviour).await {
             Ok(stage) => stage,
-            Err(_) if behaviour == Behaviour::Family => continue,
+            Err(_) if behaviour != Behaviour::Hang => continue,
             Err(reason) => return Err(reason),
         };
-        let mut instance = stage.start().await;
-        let context = context(stage.function(), "text/plain");
-        let mut output = Collected::default();
-        let kept = Arc::new(Kept::default());
-        let log: Arc<dyn Log> = Arc::<Kept>::clone(&kept);
-        {
-            let run = instance.run(&context, Input::Bytes("x".into()), &mut output, &log);
-            tokio::select! {
-                outcome = run => panic!("it should hang: {outcome:?}"),
-                () = kept.says("waiting\n") => {}
-            }
-        }
-        if subject.runtime().is_warm(&stage.version) {
-            assert!(!instance.is_usable(), "the instance of a dropped run is not used again");
-        }
-        until("a dropped run has ended", || async { subject.left(stage.function()) == 0 }).await;
-        drop(instance);
+        let mut instance = cut_off(&stage).await;
+        assert!(!instance.is_usable(), "{behaviour:?}: the instance of a dropped run is not used again");
+        let began = Instant::now();
+        instance.stop(grace).await;
+        let (took, left) = (began.elapsed(), subject.left(stage.function()));
+        assert_eq!(left, 0, "{behaviour:?}: something is left by a stop after a dropped run");
+        assert!(took <= grace + SLACK, "{behaviour:?}: stop took {took:?}");
+        let is_patient = behaviour != Behaviour::Stubborn || took >= grace;
+        assert!(is_patient, "{behaviour:?}: it was killed before its grace was over, after {took:?}");
+
+        drop(cut_off(&stage).await);
+        until("a dropped instance has ended", || async { subject.left(stage.function()) == 0 }).await;
     }
     Ok(())
+}
+
+/// An instance with an attempt in it that had begun when its `run` was dropped.
+async fn cut_off(stage: &Stage) -> Box<dyn Instance> {
+    let mut instance = stage.start().await;
+    let context = context(stage.function(), "text/plain");
+    let mut output = Collected::default();
+    let kept = Arc::new(Kept::default());
+    let log: Arc<dyn Log> = Arc::<Kept>::clone(&kept);
+    {
+        let run = instance.run(&context, Input::Bytes("x".into()), &mut output, &log);
+        tokio::select! {
+            outcome = run => panic!("it should hang: {outcome:?}"),
+            () = kept.says("waiting\n") => {}
+        }
+    }
+    instance
 }
 
 /// Rule 5.

@@ -71,7 +71,7 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     // On a full disk neither record nor folder can be made, and running jobs shall finish all the same.
     let mut record = Record::write(&task.records).ok();
     _ = fs::create_dir_all(&task.scratch);
-    let limit = Limit::enter(task.memory.as_ref());
+    let limit = Limit::enter(task);
     let spawned = spawn(task, private);
     limit.leave(spawned.as_ref().ok().map(|main| main.pid));
     let result = spawned.and_then(|main| {

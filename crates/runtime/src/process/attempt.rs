@@ -85,7 +85,9 @@ impl Live {
     ) -> Outcome {
         if matches!(answer, Answer::Late) {
             self.is_spoilt = true;
-            self.stop_logging(log).await;
+            let Self { jailed, logs, tail, grace, .. } = self;
+            jailed.stop_reading(*grace, logs.pump(|bytes| take(bytes, tail, log))).await;
+            logs.drain(|bytes| take(bytes, tail, log));
             return Outcome::timed_out(context.timeout);
         }
         self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
@@ -108,16 +110,6 @@ impl Live {
             Answer::Ended(end) => self.crashed(Some(end)),
             Answer::Late => Outcome::timed_out(context.timeout),
         }
-    }
-
-    /// TERM, grace, KILL, while what it still prints is read.
-    async fn stop_logging(&mut self, log: &dyn Log) {
-        let Self { jailed, logs, tail, grace, .. } = self;
-        tokio::select! {
-            _ = jailed.stop(*grace) => {}
-            () = logs.pump(|bytes| take(bytes, tail, log)) => {}
-        }
-        logs.drain(|bytes| take(bytes, tail, log));
     }
 
     fn failed(&mut self, failing: Failing) -> Outcome {

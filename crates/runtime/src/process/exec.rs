@@ -2,6 +2,9 @@
 //!
 //! The input is a file, or an anonymous file in memory: nothing has to be written to a process that may never read, and
 //! no full pipe can stand in the way of its end.
+//!
+//! While an attempt runs, its process belongs to the instance and not to the future of `run`: where that future is
+//! dropped, `stop` still has whom to ask, to wait for and to kill.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -13,7 +16,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kvern_core::{Failure, FailureCode, Outcome};
+use futures_util::FutureExt;
+use futures_util::future::join;
+use kvern_core::{Failure, FailureCode, Function, Outcome};
 use rustix::fs::MemfdFlags;
 use tokio::time::{Instant, sleep_until};
 
@@ -40,11 +45,14 @@ const EXIT_RETRY: i32 = 75;
 pub(super) struct Exec {
     shared: Arc<Shared>,
     version: FunctionVersion,
+    /// The attempt that runs, or one whose `run` was dropped.
+    attempt: Option<Attempt>,
 }
 
 /// The process of one attempt.
-struct Attempt<'a> {
-    version: &'a FunctionVersion,
+#[derive(Debug)]
+struct Attempt {
+    function: Arc<Function>,
     jailed: Jailed,
     stdout: Pipe,
     stderr: Pipe,
@@ -67,10 +75,10 @@ impl Exec {
         let argv = prepare::exec_argv(version);
         let Some(program) = argv.first() else { return Err(cannot_start("`exec` names no program")) };
         check_program(Path::new(program), &version.function.home, &shared.settings.path)?;
-        Ok(Self { shared, version: version.clone() })
+        Ok(Self { shared, version: version.clone(), attempt: None })
     }
 
-    async fn begin(&self, context: &Context, input: Input) -> Result<Attempt<'_>, String> {
+    async fn begin(&mut self, context: &Context, input: Input) -> Result<&mut Attempt, String> {
         let no_room = |error: io::Error| format!("the system has no room for a process: {error}");
         let function = &self.version.function;
         let settings = &self.shared.settings;
@@ -81,11 +89,12 @@ impl Exec {
         let mut environment = environment::of_function(settings, function, &scratch);
         environment.extend(environment::of_attempt(context));
         let bytes = function.memory.map(|memory| memory.0.get());
-        let jailed = Jailed::start(Launch {
+        let jailed = Jailed::spawn(Launch {
             program: &settings.jail,
             task: Task {
                 is_handler: false,
                 memory: bytes.map(|bytes| MemoryLimit { used: settings.use_cgroups.then_some(bytes), reserved: bytes }),
+                processes: settings.processes(),
                 records: self.shared.records(),
                 scratch,
                 argv: prepare::exec_argv(&self.version),
@@ -95,9 +104,11 @@ impl Exec {
             private: stdin,
             stdout: their_stdout,
             stderr: their_stderr,
-        })
-        .await?;
-        Ok(Attempt { version: &self.version, jailed, stdout, stderr, tail: Tail::default(), grace: settings.grace })
+        })?;
+        let (function, grace) = (Arc::clone(function), settings.grace);
+        let attempt = self.attempt.insert(Attempt { function, jailed, stdout, stderr, tail: Tail::default(), grace });
+        attempt.jailed.started().await?;
+        Ok(attempt)
     }
 }
 
@@ -105,27 +116,34 @@ impl Exec {
 impl Instance for Exec {
     async fn run(&mut self, context: &Context, input: Input, output: &mut dyn Output, log: &Arc<dyn Log>) -> Outcome {
         let deadline = Instant::now() + context.timeout.min(FAR);
-        let mut attempt = match self.begin(context, input).await {
-            Ok(attempt) => attempt,
+        let outcome = match self.begin(context, input).await {
+            Ok(attempt) => attempt.run(context, deadline, output, log.as_ref()).await,
             Err(message) => {
                 let message = format!("{} cannot be run: {message}", self.version.function.door.describe());
-                return Outcome::Failed(Failure::new(FailureCode::CannotStart, message));
+                Outcome::Failed(Failure::new(FailureCode::CannotStart, message))
             }
         };
-        let outcome = attempt.run(context, deadline, output, log.as_ref()).await;
-        attempt.jailed.buried().await;
+        if let Some(attempt) = &mut self.attempt {
+            attempt.jailed.kill().await;
+        }
+        self.attempt = None;
         outcome
     }
 
     fn is_usable(&mut self) -> bool {
-        true
+        self.attempt.is_none()
     }
 
     async fn died(&mut self) {
         std::future::pending::<()>().await;
     }
 
-    async fn stop(self: Box<Self>, _grace: Duration) {}
+    async fn stop(mut self: Box<Self>, grace: Duration) {
+        if let Some(attempt) = &mut self.attempt {
+            let reading = join(attempt.stdout.pump(|_| ()), attempt.stderr.pump(|_| ())).map(|_| ());
+            attempt.jailed.stop_reading(grace, reading).await;
+        }
+    }
 
     fn pid(&self) -> Option<u32> {
         None
@@ -134,7 +152,7 @@ impl Instance for Exec {
 
 // === impl Attempt ===
 
-impl Attempt<'_> {
+impl Attempt {
     async fn run(&mut self, context: &Context, deadline: Instant, output: &mut dyn Output, log: &dyn Log) -> Outcome {
         match self.copy_until_the_end(deadline, output, log).await {
             Step::Ended(end) => self.outcome(end),
@@ -145,11 +163,8 @@ impl Attempt<'_> {
             }
             Step::Late => {
                 let Self { jailed, stdout, stderr, tail, grace, .. } = self;
-                tokio::select! {
-                    _ = jailed.stop(*grace) => {}
-                    () = stdout.pump(|_| ()) => {}
-                    () = stderr.pump(|bytes| take(bytes, tail, log)) => {}
-                }
+                let reading = join(stdout.pump(|_| ()), stderr.pump(|bytes| take(bytes, tail, log))).map(|_| ());
+                jailed.stop_reading(*grace, reading).await;
                 self.drain_log(log);
                 Outcome::timed_out(context.timeout)
             }
@@ -203,7 +218,7 @@ impl Attempt<'_> {
     }
 
     fn outcome(&self, end: End) -> Outcome {
-        let function = &self.version.function;
+        let function = &self.function;
         if let Some(failure) = words::out_of_memory(Some(end), function, &self.tail) {
             return Outcome::Crashed(failure);
         }

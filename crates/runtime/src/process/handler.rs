@@ -1,7 +1,7 @@
 //! A warm instance: a process with our shim in it.
 //!
-//! A job ends at its result frame, the instance at `waitpid` of its process. While an attempt runs, the process lives in
-//! the future of `run`: dropping that future drops the leash, and the jail kills everything.
+//! A job ends at its result frame, the instance at `waitpid` of its process. The process belongs to the instance and not
+//! to the future of `run`: where that future is dropped, `stop` still has whom to ask, to wait for and to kill.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,8 +28,10 @@ const NODE_RESERVES: u64 = 256 << 20;
 /// A warm instance.
 #[derive(Debug)]
 pub(super) struct Handler {
-    /// None while an attempt runs and once the process has ended.
+    /// None once an attempt has left it unusable.
     live: Option<Live>,
+    /// While an attempt runs, and for ever where `run` was dropped.
+    is_in_attempt: bool,
 }
 
 /// A process that is there.
@@ -64,7 +66,7 @@ impl Handler {
         let mut live = Live::launch(&shared, version, language).await?;
         let ready = live.load(version);
         match timeout(within, ready).await {
-            Ok(Ok(())) => Ok(Self { live: Some(live) }),
+            Ok(Ok(())) => Ok(Self { live: Some(live), is_in_attempt: false }),
             Ok(Err(error)) => {
                 live.jailed.kill().await;
                 Err(error)
@@ -82,21 +84,22 @@ impl Handler {
 #[async_trait]
 impl Instance for Handler {
     async fn run(&mut self, context: &Context, input: Input, output: &mut dyn Output, log: &Arc<dyn Log>) -> Outcome {
-        let Some(mut live) = self.live.take() else {
+        let Some(live) = self.live.as_mut().filter(|_| !self.is_in_attempt) else {
             return Outcome::Crashed(Failure::new(FailureCode::Crash, "the process ended before the attempt began"));
         };
+        self.is_in_attempt = true;
         let outcome = live.attempt(context, &input, output, log.as_ref()).await;
         if live.is_spoilt {
             live.jailed.kill().await;
-            live.jailed.buried().await;
-        } else {
-            self.live = Some(live);
+            self.live = None;
         }
+        self.is_in_attempt = false;
         outcome
     }
 
     fn is_usable(&mut self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.channel.is_silent_beside(&live.jailed.leash()))
+        let is_silent = |live: &Live| live.channel.is_silent_beside(&live.jailed.leash());
+        !self.is_in_attempt && self.live.as_ref().is_some_and(is_silent)
     }
 
     async fn died(&mut self) {
@@ -113,11 +116,7 @@ impl Instance for Handler {
     async fn stop(mut self: Box<Self>, grace: Duration) {
         if let Some(live) = &mut self.live {
             let Live { jailed, logs, .. } = live;
-            tokio::select! {
-                _ = jailed.stop(grace) => {}
-                () = logs.pump(|_| ()) => {}
-            }
-            live.jailed.buried().await;
+            jailed.stop_reading(grace, logs.pump(|_| ())).await;
         }
     }
 
@@ -149,11 +148,12 @@ impl Live {
         let (channel, private) = Channel::pair().map_err(no_room)?;
         let (logs, stdout) = Pipe::pair().map_err(no_room)?;
         let scratch = shared.next_scratch();
-        let jailed = Jailed::start(Launch {
+        let mut jailed = Jailed::spawn(Launch {
             program: &settings.jail,
             task: Task {
                 is_handler: true,
                 memory: memory_limit(function, language, settings.use_cgroups),
+                processes: settings.processes(),
                 records: shared.records(),
                 scratch: scratch.clone(),
                 argv,
@@ -165,8 +165,8 @@ impl Live {
             stderr: stdout.try_clone().map_err(no_room)?,
             stdout,
         })
-        .await
         .map_err(cannot_start)?;
+        jailed.started().await.map_err(cannot_start)?;
         Ok(Self {
             jailed,
             channel,

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::jail::leash::{self, Ending, LINE_BYTES_MAX, LimitKind, Order, Report};
 use crate::jail::task::Task;
 
-/// How long a jail may take to kill everything and report, and to end after its report.
+/// How long a jail may take to kill everything, to report and to clean up.
 const KILL_PATIENCE: Duration = Duration::from_millis(900);
 
 /// A process in its jail.
@@ -30,6 +30,8 @@ pub(super) struct Jailed {
     jail: Child,
     pid: u32,
     limit: LimitKind,
+    /// TERM is sent once: a second one would break into the function's own cleaning up.
+    is_asked_to_end: bool,
     end: Option<End>,
 }
 
@@ -58,8 +60,8 @@ pub(super) enum End {
 // === impl Jailed ===
 
 impl Jailed {
-    /// Starts it. The error is a message for a person. Dropping the future leaves nothing behind.
-    pub(super) async fn start(launch: Launch<'_>) -> Result<Self, String> {
+    /// Starts its jail. The error is a message for a person.
+    pub(super) fn spawn(launch: Launch<'_>) -> Result<Self, String> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| no_room(&e))?;
         ours.set_nonblocking(true).map_err(|e| no_room(&e))?;
         let leash = UnixStream::from_std(ours).map_err(|e| no_room(&e))?;
@@ -79,12 +81,16 @@ impl Jailed {
             })?;
         // If this fails the jail has ended already, and its report says why.
         _ = leash::send_descriptor(leash.as_fd(), launch.private.as_fd());
-        drop(launch.private);
-        let mut jailed = Self { leash, inbox: Vec::new(), jail, pid: 0, limit: LimitKind::None, end: None };
-        match jailed.report().await {
+        let (inbox, limit) = (Vec::new(), LimitKind::None);
+        Ok(Self { leash, inbox, jail, pid: 0, limit, is_asked_to_end: false, end: None })
+    }
+
+    /// Waits until the process runs. The error is a message for a person.
+    pub(super) async fn started(&mut self) -> Result<(), String> {
+        match self.report().await {
             Some(Report::Started { pid, limit }) => {
-                (jailed.pid, jailed.limit) = (pid, limit);
-                Ok(jailed)
+                (self.pid, self.limit) = (pid, limit);
+                Ok(())
             }
             Some(Report::Cannot(message)) => Err(message),
             Some(Report::Ended(_)) | None => Err("the jail ended before the process began".to_owned()),
@@ -111,52 +117,64 @@ impl Jailed {
         if let Some(end) = self.end {
             return end;
         }
-        let end = match self.report().await {
-            Some(Report::Ended(ending)) => End::Reported(ending),
-            _ => {
-                // Nobody else is left to kill what the jail held; what had detached itself is out of reach now.
-                self.kill_group();
-                End::JailLost
+        let end = loop {
+            match self.report().await {
+                Some(Report::Ended(ending)) => break End::Reported(ending),
+                // Nobody waited for the start.
+                Some(Report::Started { pid, .. }) => self.pid = pid,
+                Some(Report::Cannot(_)) | None => {
+                    // Nobody else is left to kill what the jail held; what had detached itself is out of reach now.
+                    self.kill_group();
+                    break End::JailLost;
+                }
             }
         };
         self.end = Some(end);
         end
     }
 
-    /// Asks the jail for something.
-    pub(super) fn order(&self, order: Order) {
+    /// TERM, `grace`, KILL. Nothing is left then: neither of the process nor of its jail. Returns within `grace` and a
+    /// second. May be dropped and called again; the grace is given anew then, the TERM is not.
+    async fn stop(&mut self, grace: Duration) {
+        if !grace.is_zero() {
+            if !std::mem::replace(&mut self.is_asked_to_end, true) {
+                self.order(Order::Terminate);
+            }
+            _ = timeout(grace, self.ended()).await;
+        }
+        self.kill().await;
+    }
+
+    /// [`Jailed::stop`], while `reading`, which never ends, takes what the process still prints: no full pipe stands in the
+    /// way of its end.
+    pub(super) async fn stop_reading(&mut self, grace: Duration, reading: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.stop(grace) => {}
+            () = reading => {}
+        }
+    }
+
+    /// KILL to everything, as [`Jailed::stop`] does after its grace. Where the process has ended already, waits for the
+    /// jail alone.
+    pub(super) async fn kill(&mut self) {
+        self.order(Order::Kill);
+        let killed = timeout(KILL_PATIENCE, self.buried()).await;
+        if killed.is_err() && self.end.is_none() {
+            tracing::error!(pid = self.pid, "a function process outlives KILL");
+            self.kill_group();
+        }
+    }
+
+    async fn buried(&mut self) {
+        self.ended().await;
+        // An error means that somebody else waited for it: it has gone all the same.
+        _ = self.jail.wait().await;
+    }
+
+    fn order(&self, order: Order) {
         if let Some(byte) = order.byte() {
             _ = self.leash.try_write(&[byte]);
         }
-    }
-
-    /// TERM, `grace`, KILL. Returns within `grace` and a second.
-    pub(super) async fn stop(&mut self, grace: Duration) -> Option<End> {
-        if self.end.is_none() && !grace.is_zero() {
-            self.order(Order::Terminate);
-            if let Ok(end) = timeout(grace, self.ended()).await {
-                return Some(end);
-            }
-        }
-        self.kill().await
-    }
-
-    /// KILL to everything. Returns within a second; none if something outlives even that.
-    pub(super) async fn kill(&mut self) -> Option<End> {
-        self.order(Order::Kill);
-        match timeout(KILL_PATIENCE, self.ended()).await {
-            Ok(end) => Some(end),
-            Err(_) => {
-                tracing::error!(pid = self.pid, "a function process outlives KILL");
-                self.kill_group();
-                None
-            }
-        }
-    }
-
-    /// Waits, briefly, until the jail has cleaned up too.
-    pub(super) async fn buried(&mut self) {
-        _ = timeout(KILL_PATIENCE, self.jail.wait()).await;
     }
 
     async fn report(&mut self) -> Option<Report> {

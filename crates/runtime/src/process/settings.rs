@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kvern_core::limits::STOP_GRACE;
+use kvern_core::limits::{PROCESSES_MAX, STOP_GRACE};
 
 use crate::prepare;
 
@@ -28,9 +28,14 @@ pub struct Settings {
     pub grace: Duration,
     /// How long an instance may take until it is ready.
     pub start_timeout: Duration,
-    /// Whether memory limits are kept with cgroups where that is permitted; otherwise with `RLIMIT_DATA`.
+    /// Whether limits are kept with cgroups where that is permitted; otherwise memory is limited with `RLIMIT_DATA`, and
+    /// processes are not.
     pub use_cgroups: bool,
+    /// How many processes and threads an instance may have.
+    pub processes_max: u32,
 }
+
+// === impl Settings ===
 
 impl Settings {
     /// Settings with this server's own environment and binary.
@@ -48,6 +53,12 @@ impl Settings {
             grace: STOP_GRACE,
             start_timeout: START_TIMEOUT_DEFAULT,
             use_cgroups: true,
+            processes_max: PROCESSES_MAX,
         }
+    }
+
+    /// The limit on processes that a jail is told.
+    pub(super) fn processes(&self) -> Option<u32> {
+        self.use_cgroups.then_some(self.processes_max)
     }
 }

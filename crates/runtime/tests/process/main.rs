@@ -1,8 +1,10 @@
 //! Functions that behave badly, and what is said of them; and the shims, case by case.
 
 mod arguments;
+mod cut_off;
 mod exceptions;
 mod exec;
+mod forks;
 mod life;
 mod memory;
 mod node;
