@@ -289,7 +289,21 @@ class Parameters:
             parts.append("does not take " + ", ".join("`%s`" % name for name in unexpected))
         if missing:
             parts.append("needs " + ", ".join("`%s`" % name for name in missing))
-        return BadInput("%s %s" % (self.shown(), " and ".join(parts)))
+        return BadInput("%s %s%s" % (self.shown(), " and ".join(parts), self.meant(given, unexpected, missing)))
+
+    def meant(self, given, unexpected, missing):
+        from difflib import get_close_matches
+
+        if self.wants_context is None:
+            for name in missing:
+                # A slip in the name makes an argument of it, which no input has.
+                for close in get_close_matches(name, CONTEXT_NAMES, 1):
+                    return "; did you mean `%s` by `%s`?" % (close, name)
+        free = sorted(self.allowed - given)
+        for name in unexpected:
+            for close in get_close_matches(name, free, 1):
+                return "; did you mean `%s`?" % close
+        return ""
 
 
 # === one job ===

@@ -5,8 +5,8 @@
 //! - never, and not seen by a version: hidden folders, `node_modules`, `__pycache__`, `venv`, `*.egg-info`, the data
 //!   directory, what editors leave behind, sockets, pipes and devices, links that lead nowhere;
 //! - linked instead of copied, because they are data and not code: folders named `data` or `target` (unless they hold
-//!   an `__init__.py`), logs, databases and the like by their names (`*.log`, `*.db`, `*.pid`, …), and files over 4 MiB
-//!   whose name does not end as code does. The copy holds a link to the original, so that a model beside the handler is
+//!   an `__init__.py`), logs, databases and the like by their names (`*.log`, `*.db`, `*.pid`, …), `kvern.toml`, of which
+//!   a version has what matters to it, and files over 4 MiB whose name does not end as code does. The copy holds a link to the original, so that a model beside the handler is
 //!   found; a change of it does not make a new version.
 //!
 //! A symbolic link inside the folder is copied as what it points to; one that leads out of the folder is refused.
@@ -44,6 +44,8 @@ const CODE_ENDINGS: [&str; 19] = [
 ];
 /// Endings of files that programs write while they run: a line in a log is no new version.
 const OUTPUT_ENDINGS: [&str; 6] = ["log", "tmp", "pid", "db", "sqlite", "sqlite3"];
+/// What it says of a function is in the version where it changes what runs: another `timeout` needs no new instance.
+const MANIFEST: &str = "kvern.toml";
 /// What SQLite puts beside a database.
 const DATABASE_COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -234,7 +236,7 @@ impl Walk<'_> {
     }
 
     fn is_code_file(&self, found: &Entry, len: u64) -> bool {
-        let is_small = len <= FILE_BYTES_MAX && !is_output_name(&found.path);
+        let is_small = len <= FILE_BYTES_MAX && !is_output_name(&found.path) && !found.path.ends_with(MANIFEST);
         is_small || is_code_name(&found.path) || self.entry == Some(found.path.as_os_str())
     }
 

@@ -74,6 +74,15 @@ async fn what_programs_write_while_they_run_is_no_part_of_a_version() {
 }
 
 #[tokio::test]
+async fn another_timeout_in_the_manifest_is_no_new_version() {
+    let world = World::python();
+    world.write("kvern.toml", "[functions.hello]\nhandler = \"hello.py\"\n");
+    let first = world.prepared().await;
+    world.write("kvern.toml", "[functions.hello]\nhandler = \"hello.py\"\ntimeout = \"5s\"\n");
+    assert_eq!(world.prepared().await.version, first.version);
+}
+
+#[tokio::test]
 async fn a_package_named_data_is_code() {
     let world = World::python();
     world.write("data/__init__.py", "");

@@ -48,7 +48,10 @@ async fn arguments_that_do_not_fit_are_named_with_the_signature() {
     let text = "def greet(name, greeting='Hello'):\n    raise TypeError('my own')\n";
     let greet = bench.python(text, None);
     let failure = fails(&bench, &greet, r#"{"nam":"Ada"}"#, FailureCode::BadInput).await;
-    assert_eq!(failure.message, "greet(name, greeting='Hello') does not take `nam` and needs `name`");
+    assert_eq!(
+        failure.message,
+        "greet(name, greeting='Hello') does not take `nam` and needs `name`; did you mean `name`?"
+    );
     let failure = fails(&bench, &greet, "", FailureCode::BadInput).await;
     assert_eq!(failure.message, "greet(name, greeting='Hello') needs `name`");
     // A TypeError of the function itself is something else.
@@ -57,6 +60,9 @@ async fn arguments_that_do_not_fit_are_named_with_the_signature() {
     let failure =
         fails(&bench, &bench.python("def f(a, ctx): pass\n", None), r#"{"a":1,"ctx":2}"#, FailureCode::BadInput).await;
     assert!(failure.message.contains("does not take `ctx`"), "{failure}");
+    let slip = bench.python("def handler(event, contxt): pass\n", None);
+    let failure = fails(&bench, &slip, r#"{"event":1}"#, FailureCode::BadInput).await;
+    assert_eq!(failure.message, "handler(event, contxt) needs `contxt`; did you mean `context` by `contxt`?");
 }
 
 #[tokio::test]
