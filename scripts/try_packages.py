@@ -87,18 +87,18 @@ def works(binary, folder):
 
 def runs_a_job(binary, folder):
     """`kvern dev` in an empty folder, a job over HTTP, its result, and an end when asked."""
-    address = f"localhost:{free_port()}"
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
     with open(folder.parent / "dev.log", "w+") as log:
-        command = [binary, "dev", "--listen", address.replace("localhost", "127.0.0.1")]
+        command = [binary, "dev", "--listen", f"127.0.0.1:{port}"]
         server = subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log)
         try:
-            base = f"http://{address}"
             wait_until_ready(server, base, log)
             job = json.loads(ask(f"{base}/v1/functions/hello/jobs", b'{"name": "Ada"}'))
             state = json.loads(ask(f"{base}/v1/jobs/{job['id']}?wait=30s"))["state"]
             result = ask(f"{base}/v1/jobs/{job['id']}/result")
             check(json.loads(result) == {"hello": "Ada"}, f"{folder.parent.name}: a Python job {state}: {result}")
-            jobs = run([binary, "--server", base, "jobs", "list", "-o", "json"], folder)
+            jobs = run([binary, "--server", f"http://localhost:{port}", "jobs", "list", "-o", "json"], folder)
             check(job["id"] in jobs, f"{folder.parent.name}: the client finds localhost")
         finally:
             server.terminate()
