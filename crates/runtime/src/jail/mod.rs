@@ -1,4 +1,4 @@
-//! `kvern __jail`: the parent of every function process.
+//! `kvern __jail`: the parent of every function process, and of every installer.
 //!
 //! It is our own binary, executed again, because what must happen between fork and exec (limits, a session, the private
 //! descriptor) needs unsafe code in a threaded server and none in a small process with one thread. The jail
@@ -9,9 +9,10 @@
 //! - sets the limits, and tells how the function ended;
 //! - cleans up: the function's temporary folder, the cgroup, its own record.
 //!
-//! It never reads or writes what the function reads or writes. Read `run` first.
+//! It never reads or writes what the function reads or writes. Read `run` first; `jailed` is the server's side.
 
 pub(crate) mod cgroup;
+pub(crate) mod jailed;
 pub(crate) mod leash;
 mod limit;
 pub(crate) mod record;

@@ -30,6 +30,11 @@ pub(crate) struct Recorded {
     start: u64,
 }
 
+/// Where the records are, in `run/` of the data directory.
+pub(crate) fn folder(run: &Path) -> PathBuf {
+    run.join("jails")
+}
+
 // === impl Record ===
 
 impl Record {

@@ -2,18 +2,24 @@
 //!
 //! The lock file of a set is held while it is installed: another prepare, in this process or in another one, waits and
 //! finds the work done. A killed installation leaves an unfinished folder and an unlocked lock, and is begun again.
+//!
+//! The installer lives in a jail as functions do: it ends with whoever waits for it, also with a server that is killed,
+//! and the next server waits for its end before it begins anew.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::Command;
 use tokio::time::{Instant, Interval};
 
 use crate::contract::{PrepareError, Progress};
+use crate::jail::jailed::{End, Jailed, Launch};
+use crate::jail::leash::{Ending, How};
+use crate::jail::record;
+use crate::jail::task::Task;
 
 use super::store::{self, Unfinished};
 use super::{Settings, error, failed};
@@ -82,40 +88,11 @@ fn finish(unfinished: Unfinished, packages: &Path) -> io::Result<()> {
     unfinished.finish(packages)
 }
 
-// === impl Scratch ===
-
-/// Where an installer keeps its temporary files and its cache: in the data directory, like everything that we write.
-struct Scratch {
-    temporary: PathBuf,
-    cache: PathBuf,
-}
-
-impl Scratch {
-    fn new(log: &Path) -> io::Result<Self> {
-        let temporary = log.with_extension("tmp");
-        fs::create_dir_all(&temporary)?;
-        Ok(Self { temporary, cache: log.with_file_name(".cache") })
-    }
-
-    fn keep_inside(&self, command: &mut Command) {
-        command.env("TMPDIR", &self.temporary);
-        for (variable, name) in [("PIP_CACHE_DIR", "pip"), ("UV_CACHE_DIR", "uv"), ("npm_config_cache", "npm")] {
-            command.env(variable, self.cache.join(name));
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays is in nobody's way, and is used again by the next installation of the same requirements.
-        let _ = fs::remove_dir_all(&self.temporary);
-    }
-}
-
 // === impl Watch ===
 
 /// One installation and whoever waits for it.
 struct Watch<'a> {
+    settings: &'a Settings,
     job: &'a Job<'a>,
     progress: &'a dyn Progress,
     begun: Instant,
@@ -125,12 +102,12 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(settings: &Settings, job: &'a Job<'a>, progress: &'a dyn Progress) -> Self {
+    fn new(settings: &'a Settings, job: &'a Job<'a>, progress: &'a dyn Progress) -> Self {
         let begun = Instant::now();
         let every = settings.progress_every.max(Duration::from_millis(1));
         let ticks = tokio::time::interval_at(begun + every, every);
         let timeout = settings.install_timeout;
-        Self { job, progress, begun, deadline: begun + timeout, timeout, ticks }
+        Self { settings, job, progress, begun, deadline: begun + timeout, timeout, ticks }
     }
 
     /// Waits for the lock. A file lock cannot be awaited, so it is tried again and again.
@@ -155,45 +132,71 @@ impl<'a> Watch<'a> {
 
     async fn run(&mut self, folder: &Path, log: &Path) -> Result<(), PrepareError> {
         (self.job.stage)(folder)?;
-        let mut command = (self.job.command)(folder);
-        let program = PathBuf::from(command.as_std().get_program());
-        self.step("installing", &format!("with {}", program.display()));
-        let cannot = |e: &io::Error| failed(format!("cannot run {} for {}", program.display(), self.job.what), e);
-        // The output goes to a file and not through pipes: nobody has to read it, a child that holds it open delays
-        // nothing, and all of it is there to be read afterwards.
-        let file = File::create(log).map_err(|e| cannot(&e))?;
-        let copy = file.try_clone().map_err(|e| cannot(&e))?;
-        let scratch = Scratch::new(log).map_err(|e| cannot(&e))?;
-        scratch.keep_inside(&mut command);
-        command.stdin(Stdio::null()).stdout(file).stderr(copy).process_group(0).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|e| cannot(&e))?;
-        let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-        let status = loop {
-            // Every arm may be dropped: `wait` can be called again, ticks are kept, the deadline stands.
+        let command = (self.job.command)(folder);
+        let program = Path::new(command.get_program()).display();
+        self.step("installing", &format!("with {program}"));
+        let cannot = |message: String| error(format!("cannot run {program} for {}: {message}", self.job.what));
+        let mut jailed = self.spawn(&command, folder, log).map_err(cannot)?;
+        jailed.started().await.map_err(cannot)?;
+        let end = loop {
+            // Every arm may be dropped: `ended` can be called again, ticks are kept, the deadline stands.
             tokio::select! {
-                status = child.wait() => break status.map_err(|e| cannot(&e))?,
+                end = jailed.ended() => break Some(end),
                 _ = self.ticks.tick() => {
                     let seconds = self.begun.elapsed().as_secs();
                     self.step("still installing", &format!("({seconds} s){}", last_line(log)));
                 }
-                () = tokio::time::sleep_until(self.deadline) => return Err(self.too_long(Some(log))),
+                () = tokio::time::sleep_until(self.deadline) => break None,
             }
         };
-        group.ended();
-        self.judge(status, log)
+        jailed.kill().await;
+        match end {
+            Some(end) => self.judge(end, log),
+            None => Err(self.too_long(Some(log))),
+        }
     }
 
-    fn judge(&self, status: ExitStatus, log: &Path) -> Result<(), PrepareError> {
-        if status.success() {
+    /// Starts the installer. It has the server's environment: what it knows of proxies and indexes stands there.
+    fn spawn(&self, command: &Command, folder: &Path, log: &Path) -> Result<Jailed, String> {
+        // The output goes to a file and not through pipes: nobody has to read it, a child that holds it open delays
+        // nothing, and all of it is there to be read afterwards.
+        let no_log = |e: io::Error| format!("cannot write {}: {e}", log.display());
+        let data_dir = std::path::absolute(&self.settings.data_dir).map_err(no_log)?;
+        let run = data_dir.join("run");
+        // An earlier installer of the same packages may still be clearing its own away.
+        let scratch = run.join("tmp").join(folder.file_name().unwrap_or_default());
+        let stdout = File::create(log).map_err(no_log)?;
+        let stderr = stdout.try_clone().map_err(no_log)?;
+        let nothing = File::open("/dev/null").map_err(|e| format!("cannot open /dev/null: {e}"))?;
+        let own = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+        let environment =
+            std::env::vars_os().chain(own).chain(inside(&scratch, &store::packages_dir(&data_dir))).collect();
+        let argv = std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_owned).collect();
+        Jailed::spawn(Launch {
+            program: &self.settings.jail,
+            task: Task {
+                is_handler: false,
+                memory: None,
+                processes: None,
+                records: record::folder(&run),
+                scratch,
+                argv,
+            },
+            home: command.get_current_dir().unwrap_or(folder),
+            environment,
+            private: nothing.into(),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        })
+    }
+
+    fn judge(&self, end: End, log: &Path) -> Result<(), PrepareError> {
+        if matches!(end, End::Reported(Ending { how: How::Exited(0), .. })) {
             return Ok(());
         }
         let words = tail(log);
-        let mut message = (self.job.explain)(&words);
-        if message.is_empty() {
-            message = format!("{} cannot be installed ({status})", self.job.what);
-        }
         self.step("could not install", &format!("after {:.1} s", self.begun.elapsed().as_secs_f64()));
-        let message = format!("{message}. The whole output is in {}", log.display());
+        let message = format!("{}. The whole output is in {}", (self.job.explain)(&words), log.display());
         Err(PrepareError { message, detail: Some(last_lines(&words)) })
     }
 
@@ -211,21 +214,12 @@ impl<'a> Watch<'a> {
 
 // === helpers ===
 
-/// The processes of an installer: killed together when nobody waits for them any more.
-struct Group(Option<Pid>);
-
-impl Group {
-    /// The installer has ended by itself; its id may soon be somebody else's.
-    fn ended(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // An error means that it is gone, which is what is wanted.
-        let _gone = self.0.map(|group| kill_process_group(group, Signal::KILL));
-    }
+/// Variables that keep an installer's temporary files and its cache in the data directory, like everything that we write.
+fn inside(scratch: &Path, packages: &Path) -> impl Iterator<Item = (OsString, OsString)> {
+    let cache = packages.join(".cache");
+    let caches = [("PIP_CACHE_DIR", "pip"), ("UV_CACHE_DIR", "uv"), ("npm_config_cache", "npm")];
+    let caches = caches.map(|(variable, name)| (variable.into(), cache.join(name).into()));
+    std::iter::once(("TMPDIR".into(), scratch.into())).chain(caches)
 }
 
 fn tail(log: &Path) -> String {

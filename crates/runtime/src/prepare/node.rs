@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Component, Path};
+use std::process::Command;
 
 use serde_json::{Map, Value};
-use tokio::process::Command;
 
 use crate::contract::{PrepareError, Progress};
 

@@ -29,6 +29,8 @@ pub struct Settings {
     pub uv: Option<PathBuf>,
     /// Installs `requirements.txt` if there is no uv; none means `python -m pip`.
     pub pip: Option<PathBuf>,
+    /// A binary that calls [`crate::jail_main`] when its first argument is `__jail`: the server's own.
+    pub jail: PathBuf,
     /// The time that one installation may take. Default 10 minutes: the largest wheels over a slow line.
     pub install_timeout: Duration,
     /// How often a long installation says that it still runs. Default 5 seconds.
@@ -95,6 +97,8 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
 
 impl Settings {
     /// Settings for this data directory, with the tools that are on PATH now.
+    ///
+    /// The jail is `/proc/self/exe`: the running binary also when the file was replaced by an upgrade.
     #[must_use]
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
@@ -104,6 +108,7 @@ impl Settings {
             npm: find("npm"),
             uv: find("uv"),
             pip: None,
+            jail: PathBuf::from("/proc/self/exe"),
             install_timeout: Duration::from_secs(600),
             progress_every: Duration::from_secs(5),
             checked: Checked::default(),

@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::channel::Broken;
 use super::frame::{self, Failing, Frame};
 use super::handler::Live;
-use super::jailed::End;
 use super::logs::Tail;
 use super::{result, words};
 use crate::contract::{Context, Input, Log, Output, OutputRefused};
+use crate::jail::jailed::End;
 use crate::jail::leash::LimitKind;
 
 /// How long after the end of the channel the end of the process is waited for, before the channel alone is to blame.

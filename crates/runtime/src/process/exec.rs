@@ -23,10 +23,10 @@ use rustix::fs::MemfdFlags;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::FAR;
-use super::jailed::{End, Jailed, Launch};
 use super::logs::{Pipe, Tail};
 use super::{Shared, cannot_start, environment, words};
 use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, OutputRefused, StartError};
+use crate::jail::jailed::{End, Jailed, Launch};
 use crate::jail::leash::How;
 use crate::jail::task::{MemoryLimit, Task};
 use crate::prepare;
@@ -90,7 +90,7 @@ impl Exec {
         environment.extend(environment::of_attempt(context));
         let bytes = function.memory.map(|memory| memory.0.get());
         let jailed = Jailed::spawn(Launch {
-            program: &settings.jail,
+            program: &settings.prepare.jail,
             task: Task {
                 is_handler: false,
                 memory: bytes.map(|bytes| MemoryLimit { used: settings.use_cgroups.then_some(bytes), reserved: bytes }),

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use super::attempt::{Answer, END_PATIENCE};
 use super::channel::{Broken, Channel};
 use super::frame::{self, Failing, Frame, Hello, PROTOCOL};
-use super::jailed::{End, Jailed, Launch};
 use super::logs::{Pipe, Tail};
 use super::{Shared, cannot_start, environment, utf8, words};
 use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, StartError};
+use crate::jail::jailed::{End, Jailed, Launch};
 use crate::jail::task::{MemoryLimit, Task};
 use crate::prepare;
 
@@ -149,7 +149,7 @@ impl Live {
         let (logs, stdout) = Pipe::pair().map_err(no_room)?;
         let scratch = shared.next_scratch();
         let mut jailed = Jailed::spawn(Launch {
-            program: &settings.jail,
+            program: &settings.prepare.jail,
             task: Task {
                 is_handler: true,
                 memory: memory_limit(function, language, settings.use_cgroups),

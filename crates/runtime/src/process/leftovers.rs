@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::jail::record::Recorded;
+use crate::jail::record::{self, Recorded};
 use crate::jail::{cgroup, tree};
 
 /// How long the jails get to finish by themselves, and what we killed to be gone.
@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Kills and waits for everything that `run/jails` names, then empties `run/jails` and `run/tmp`.
 pub(super) async fn clean_up(run: &Path) {
-    let entries: Vec<_> = fs::read_dir(run.join("jails")).into_iter().flatten().flatten().collect();
+    let entries: Vec<_> = fs::read_dir(record::folder(run)).into_iter().flatten().flatten().collect();
     let left = || entries.iter().flat_map(|entry| Recorded::read(&entry.path())).filter_map(Recorded::alive).count();
     if !gone_within_patience(left).await {
         for process in entries.iter().flat_map(|entry| Recorded::read(&entry.path())) {

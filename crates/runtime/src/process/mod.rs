@@ -15,7 +15,6 @@ mod environment;
 mod exec;
 mod frame;
 mod handler;
-mod jailed;
 mod leftovers;
 mod logs;
 mod result;
@@ -32,6 +31,7 @@ use async_trait::async_trait;
 use kvern_core::{Door, Failure, FailureCode, Function, Language};
 
 use crate::contract::{FunctionVersion, Instance, PrepareError, Progress, Runtime, StartError};
+use crate::jail::record;
 use crate::prepare;
 
 pub use settings::Settings;
@@ -62,8 +62,8 @@ impl ProcessRuntime {
     /// The data directory cannot be written to.
     pub fn new(settings: Settings) -> io::Result<Self> {
         let run = std::path::absolute(&settings.prepare.data_dir)?.join("run");
-        for folder in ["jails", "tmp", "shim"] {
-            fs::create_dir_all(run.join(folder))?;
+        for folder in [record::folder(&run), run.join("tmp"), run.join("shim")] {
+            fs::create_dir_all(folder)?;
         }
         let shared = Shared { settings, run, scratch_next: AtomicU64::new(0) };
         shared.write_shims()?;
@@ -125,7 +125,7 @@ impl Shared {
     }
 
     fn records(&self) -> PathBuf {
-        self.run.join("jails")
+        record::folder(&self.run)
     }
 
     /// A folder that no other instance has; the jail makes and removes it.

@@ -1,7 +1,6 @@
 //! What the process runtime is told.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kvern_core::limits::{PROCESSES_MAX, STOP_GRACE};
@@ -14,10 +13,8 @@ const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// What the process runtime is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The data directory and the interpreters.
+    /// The data directory, the interpreters and the jail.
     pub prepare: prepare::Settings,
-    /// A binary that calls [`crate::jail_main`] when its first argument is `__jail`: the server's own.
-    pub jail: PathBuf,
     /// The functions' `PATH`.
     pub path: OsString,
     /// The functions' `HOME`.
@@ -38,15 +35,12 @@ pub struct Settings {
 // === impl Settings ===
 
 impl Settings {
-    /// Settings with this server's own environment and binary.
-    ///
-    /// The jail is `/proc/self/exe`: the running binary also when the file was replaced by an upgrade.
+    /// Settings with this server's own environment.
     #[must_use]
     pub fn new(prepare: prepare::Settings) -> Self {
         let variable = |name: &str, default: &str| std::env::var_os(name).unwrap_or_else(|| default.into());
         Self {
             prepare,
-            jail: PathBuf::from("/proc/self/exe"),
             path: variable("PATH", "/usr/local/bin:/usr/bin:/bin"),
             home: variable("HOME", "/"),
             lang: variable("LANG", "C.UTF-8"),

@@ -2,8 +2,8 @@
 
 use kvern_core::{Failure, FailureCode, Function};
 
-use super::jailed::End;
 use super::logs::Tail;
+use crate::jail::jailed::End;
 use crate::jail::leash::How;
 
 /// The failure of an attempt or a start whose process ended. `when` says under what, such as ` at import`.

@@ -62,6 +62,7 @@ impl World {
         fs::create_dir(folder.path().join("home")).expect("a home");
         let mut settings = Settings::new(folder.path().join("state"));
         settings.uv = None;
+        settings.jail = env!("CARGO_BIN_EXE_kvern-test-jail").into();
         let function = function(door, folder.path().join("home"));
         Self { folder, settings, function, seen: Seen::default() }
     }

@@ -1,7 +1,10 @@
 //! `requirements.txt`: installed once, in sight, and bounded.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use kvern_runtime::prepare::{forget_old, prepare};
@@ -19,6 +22,9 @@ with zipfile.ZipFile('wheels/mine-1.0-py3-none-any.whl', 'w') as wheel:
     wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
     wheel.writestr(info + 'RECORD', '')
 ";
+
+/// How long something may take that happens at once.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Requirements that need no network.
 const OFFLINE: &str = "--no-index\n--find-links ./wheels\n";
@@ -167,6 +173,37 @@ async fn an_installation_that_nobody_waits_for_is_stopped() {
     }
     ended.await.expect("no panic").expect("the installer has ended");
     assert!(packages(&world).is_empty());
+}
+
+/// The server is a process of its own, which is killed while the installer runs; a child of the installer has a session of
+/// its own.
+#[test]
+fn an_installer_ends_with_its_server() {
+    let world = with_requirements("mine==1.0\n");
+    if !is_here(world.settings.python.as_ref(), "python3") {
+        return;
+    }
+    let alive = world.folder.path().join("alive");
+    run("mkfifo", &[alive.as_ref()], world.home());
+    let script = format!("#!/bin/sh\nexec 3> {}\nsetsid sleep 1000 &\necho begun >&3\nsleep 1000\n", alive.display());
+    world.write_program("../uv", &script);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(world.folder.path().to_owned()).chain(std::env::split_paths(&path));
+    let mut server = Command::new(env!("CARGO_BIN_EXE_kvern-test-jail"))
+        .args(["serve".as_ref(), world.data_dir().as_os_str(), world.home().as_os_str(), "mark".as_ref()])
+        .env("PATH", std::env::join_paths(path).expect("a PATH"))
+        .spawn()
+        .expect("the test's own binary");
+    // The end of this file is the end of the last process that holds it.
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(File::open(alive).expect("a pipe with a name")).lines();
+        lines.for_each(|line| tell.send(line.expect("text")).expect("the test listens"));
+    });
+    assert_eq!(told.recv_timeout(PATIENCE), Ok("begun".to_owned()));
+    server.kill().expect("it runs");
+    server.wait().expect("it was ours");
+    assert_eq!(told.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected), "the installer is still there");
 }
 
 #[tokio::test]

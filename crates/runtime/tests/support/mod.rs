@@ -34,7 +34,7 @@ impl Bench {
     pub(crate) fn with(change: impl FnOnce(&mut process::Settings)) -> Self {
         let data = tempfile::tempdir().expect("a temporary folder");
         let mut settings = process::Settings::new(prepare::Settings::new(data.path().to_path_buf()));
-        settings.jail = env!("CARGO_BIN_EXE_kvern-test-jail").into();
+        settings.prepare.jail = env!("CARGO_BIN_EXE_kvern-test-jail").into();
         settings.grace = GRACE;
         change(&mut settings);
         let runtime = Arc::new(ProcessRuntime::new(settings).expect("the data directory can be written to"));

@@ -1,4 +1,4 @@
-//! A function process in its jail, as the server sees it.
+//! A process in its jail, as the server sees it.
 //!
 //! Dropping a [`Jailed`] closes the leash, and the jail kills everything. The end of the process is the jail's report
 //! after `waitpid`, never the end of a pipe.
@@ -16,15 +16,15 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::jail::leash::{self, Ending, LINE_BYTES_MAX, LimitKind, Order, Report};
-use crate::jail::task::Task;
+use super::leash::{self, Ending, LINE_BYTES_MAX, LimitKind, Order, Report};
+use super::task::Task;
 
 /// How long a jail may take to kill everything, to report and to clean up.
 const KILL_PATIENCE: Duration = Duration::from_millis(900);
 
 /// A process in its jail.
 #[derive(Debug)]
-pub(super) struct Jailed {
+pub(crate) struct Jailed {
     leash: UnixStream,
     inbox: Vec<u8>,
     jail: Child,
@@ -37,20 +37,20 @@ pub(super) struct Jailed {
 
 /// What starts.
 #[derive(Debug)]
-pub(super) struct Launch<'a> {
-    pub(super) program: &'a Path,
-    pub(super) task: Task,
-    pub(super) home: &'a Path,
-    pub(super) environment: Vec<(OsString, OsString)>,
+pub(crate) struct Launch<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) task: Task,
+    pub(crate) home: &'a Path,
+    pub(crate) environment: Vec<(OsString, OsString)>,
     /// The frame socket, or the stdin.
-    pub(super) private: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+    pub(crate) private: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
 }
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// As the jail reported.
     Reported(Ending),
     /// The jail itself was killed.
@@ -61,7 +61,7 @@ pub(super) enum End {
 
 impl Jailed {
     /// Starts its jail. The error is a message for a person.
-    pub(super) fn spawn(launch: Launch<'_>) -> Result<Self, String> {
+    pub(crate) fn spawn(launch: Launch<'_>) -> Result<Self, String> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| no_room(&e))?;
         ours.set_nonblocking(true).map_err(|e| no_room(&e))?;
         let leash = UnixStream::from_std(ours).map_err(|e| no_room(&e))?;
@@ -86,7 +86,7 @@ impl Jailed {
     }
 
     /// Waits until the process runs. The error is a message for a person.
-    pub(super) async fn started(&mut self) -> Result<(), String> {
+    pub(crate) async fn started(&mut self) -> Result<(), String> {
         match self.report().await {
             Some(Report::Started { pid, limit }) => {
                 (self.pid, self.limit) = (pid, limit);
@@ -98,22 +98,22 @@ impl Jailed {
     }
 
     /// The process's id.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// How its memory is limited.
-    pub(super) fn limit(&self) -> LimitKind {
+    pub(crate) fn limit(&self) -> LimitKind {
         self.limit
     }
 
     /// The leash, to see whether the jail has said something.
-    pub(super) fn leash(&self) -> BorrowedFd<'_> {
+    pub(crate) fn leash(&self) -> BorrowedFd<'_> {
         self.leash.as_fd()
     }
 
     /// Waits for the end: nothing of the process is left then. May be dropped and called again.
-    pub(super) async fn ended(&mut self) -> End {
+    pub(crate) async fn ended(&mut self) -> End {
         if let Some(end) = self.end {
             return end;
         }
@@ -147,7 +147,7 @@ impl Jailed {
 
     /// [`Jailed::stop`], while `reading`, which never ends, takes what the process still prints: no full pipe stands in the
     /// way of its end.
-    pub(super) async fn stop_reading(&mut self, grace: Duration, reading: impl Future<Output = ()>) {
+    pub(crate) async fn stop_reading(&mut self, grace: Duration, reading: impl Future<Output = ()>) {
         tokio::select! {
             () = self.stop(grace) => {}
             () = reading => {}
@@ -156,7 +156,7 @@ impl Jailed {
 
     /// KILL to everything, as [`Jailed::stop`] does after its grace. Where the process has ended already, waits for the
     /// jail alone.
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.order(Order::Kill);
         let killed = timeout(KILL_PATIENCE, self.buried()).await;
         if killed.is_err() && self.end.is_none() {
