@@ -15,6 +15,7 @@ pub(crate) mod cgroup;
 pub(crate) mod jailed;
 pub(crate) mod leash;
 mod limit;
+mod nice;
 pub(crate) mod record;
 pub(crate) mod task;
 pub(crate) mod tree;
@@ -37,8 +38,6 @@ use task::Task;
 /// The private descriptor's number, for the shim; the shim takes it out of the environment.
 pub(crate) const DESCRIPTOR_VARIABLE: &str = "KVERN_FD";
 
-/// Added to the server's own niceness.
-const NICE: i32 = 5;
 /// How often detached grandchildren that have ended are buried while the function lives.
 const BURY_EVERY: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// How often the function's death is looked for where the kernel has no pidfd (before 5.3).
@@ -63,7 +62,11 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     // What the server itself was started with (a log, a terminal, a socket) is not for functions.
     close_fds::CloseFdsBuilder::new().cloexecfrom(3);
     // A session of its own: what a person types into the server's terminal is not for functions.
+    let session = nice::of_session();
     rustix::process::setsid()?;
+    if let Some(before) = session {
+        nice::lower_session(before);
+    }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     let Some(private) = leash.receive_descriptor()? else {
@@ -109,9 +112,7 @@ fn spawn(task: &Task, private: OwnedFd) -> io::Result<Main> {
     }
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
-    // A function that computes for hours does not slow the acceptance of others' requests.
-    _ = rustix::process::getpriority_process(Some(pid))
-        .and_then(|nice| rustix::process::setpriority_process(Some(pid), nice + NICE));
+    nice::lower(pid);
     // When the whole machine runs out of memory, a function goes before the server does.
     _ = fs::write(format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()), "500");
     Ok(Main { pid, pidfd: rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok() })
