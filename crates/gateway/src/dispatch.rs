@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::openapi;
 use crate::query::Query;
 use crate::refuse;
-use crate::reply::{self, ReplyBody, Response};
+use crate::reply::{self, Page, ReplyBody, Response};
 use crate::routes::{self, Found, Route, What};
 use crate::scrape::HistogramReading;
 use crate::settings::{Limits, Settings};
@@ -183,7 +183,7 @@ impl Gateway {
             return Err(Problem::new(Code::NotFound, "there is nothing at this path")
                 .hint("GET /openapi.json lists the paths; functions are at /v1/functions/NAME"));
         }
-        Ok(response.map(ReplyBody::Page))
+        Ok(response.map(|body| ReplyBody::Page(Page::new(body, self.stop.clone()))))
     }
 
     /// The function with this name.

@@ -14,12 +14,14 @@ use kvern_queue::Payload;
 use kvern_runtime::body::Body as RuntimeBody;
 use serde::Serialize;
 use tokio_util::io::ReaderStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::error::Problem;
 use crate::settings::PIECE_BYTES;
 
 /// An answer.
 pub(crate) type Response = HttpResponse<ReplyBody>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of an answer.
 pub(crate) enum ReplyBody {
@@ -28,7 +30,14 @@ pub(crate) enum ReplyBody {
     /// As it comes; the size if it is known.
     Pieces(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Option<u64>),
     /// From the pages that the binary mounted.
-    Page(axum::body::Body),
+    Page(Page),
+}
+
+/// A page, or a stream of events: whatever it is, it ends when the server stops, because a stream that waits for the next
+/// event would hold the drain up to its deadline.
+pub(crate) struct Page {
+    body: axum::body::Body,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// Says whether an error is the function's or ours.
@@ -124,7 +133,7 @@ fn content_type_of(text: Option<&str>) -> HeaderValue {
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -135,7 +144,7 @@ impl Body for ReplyBody {
             Self::Pieces(stream, _) => {
                 stream.poll_next_unpin(cx).map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
             }
-            Self::Page(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Self::Page(page) => page.poll_frame(cx),
         }
     }
 
@@ -143,7 +152,7 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Pieces(..) => false,
-            Self::Page(body) => body.is_end_stream(),
+            Self::Page(page) => page.body.is_end_stream(),
         }
     }
 
@@ -152,7 +161,23 @@ impl Body for ReplyBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Pieces(_, Some(size)) => SizeHint::with_exact(*size),
             Self::Pieces(_, None) => SizeHint::default(),
-            Self::Page(body) => body.size_hint(),
+            Self::Page(page) => page.body.size_hint(),
+        }
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    pub(crate) fn new(body: axum::body::Body, stop: CancellationToken) -> Self {
+        Self { body, stopped: Box::pin(stop.cancelled_owned()) }
+    }
+
+    /// The next frame. What is ready is sent in any case, so only what waits is cut short.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => self.stopped.as_mut().poll(cx).map(|()| None),
         }
     }
 }

@@ -71,6 +71,17 @@ fn functions() -> Vec<Function> {
     ]
 }
 
+/// A page, and a stream that says one thing and then waits for a next one.
+fn pages() -> axum::Router {
+    let events = async || {
+        let first = futures_util::stream::once(async { Ok::<_, std::convert::Infallible>("data: 1\n\n") });
+        axum::body::Body::from_stream(futures_util::StreamExt::chain(first, futures_util::stream::pending()))
+    };
+    axum::Router::new()
+        .route("/ui", axum::routing::get(async || "a page"))
+        .route("/ui/events", axum::routing::get(events))
+}
+
 // === impl Server ===
 
 impl Server {
@@ -108,7 +119,7 @@ impl Server {
                 sum: 0.5,
                 count: 3,
             })),
-            extra: axum::Router::new().route("/ui", axum::routing::get(async || "a page")),
+            extra: pages(),
         };
         let stop = CancellationToken::new();
         let ended = tokio::spawn(run(listener, parts, stop.clone()));
