@@ -15,7 +15,7 @@ use crate::error::{Code, Problem};
 use crate::functions::Entry;
 use crate::intake::{Intake, content_type};
 use crate::lookup::applied;
-use crate::options::{JobOptions, Prefer};
+use crate::options::{JobOptions, Prefer, no_idempotency_key};
 use crate::refuse;
 use crate::reply::{self, Response};
 
@@ -75,6 +75,7 @@ impl Gateway {
         if self.is_stopping() {
             return Err(refuse::stopping());
         }
+        no_idempotency_key(&head.headers)?;
         let function = &entry.function;
         let content_type = content_type(&head.headers)?;
         let intake = Intake::open(body, &function.name, function.max_input, self.admission(), self.limits())?;

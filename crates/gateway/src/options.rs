@@ -147,6 +147,18 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Prob
     Ok(Some(key))
 }
 
+/// Refuses a key on a call. Nothing of a call is stored, so a client that counts on its key would run the function twice.
+pub(crate) fn no_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(&IDEMPOTENCY_KEY) {
+        return Err(Problem::new(
+            Code::BadIdempotencyKey,
+            "a call takes no Idempotency-Key: each one runs the function",
+        )
+        .hint("POST to the same path with /jobs, or send `Prefer: respond-async`"));
+    }
+    Ok(())
+}
+
 // === impl Prefer ===
 
 impl Prefer {

@@ -90,6 +90,18 @@ async fn a_call_takes_no_options_of_a_job() {
 }
 
 #[tokio::test]
+async fn a_key_that_a_call_cannot_keep_is_refused() {
+    let server = Server::start().await;
+    server.play(async |_| panic!("the function must not run"));
+    for key in ["k1", "not a key"] {
+        server.send("POST", HELLO, &[("idempotency-key", key)], "").await.problem(400, "bad_idempotency_key");
+        server.send("GET", "/report", &[("idempotency-key", key)], "").await.problem(400, "bad_idempotency_key");
+    }
+    let job = [("idempotency-key", "k1"), ("prefer", "respond-async")];
+    assert_eq!(server.send("POST", HELLO, &job, "").await.status, 202, "a job takes it");
+}
+
+#[tokio::test]
 async fn a_streamed_input_over_the_limit_is_a_413_whatever_the_function_makes_of_it() {
     let server = Server::start().await;
     server.play(async |call| match collect(call.body).await {
