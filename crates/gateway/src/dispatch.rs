@@ -93,10 +93,14 @@ impl Gateway {
         }
     }
 
-    /// Answers a request, always.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response {
+    /// Answers a request, always; one beyond the bound on connections with hardly more than a refusal.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, is_beyond: bool) -> Response {
         let is_small = request.body().size_hint().upper().is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX);
-        match self.answer(request).await {
+        let answered = match request.uri().path() {
+            path if is_beyond && !routes::is_probe(path) => Err(refuse::too_many_connections(self.limits.connections)),
+            _ => self.answer(request).await,
+        };
+        match answered {
             Ok(response) => response,
             Err(problem) => {
                 let closes = !is_small && !problem.facts().is_after_body;

@@ -41,6 +41,13 @@ pub(crate) fn too_many_bytes(limit: u64) -> Problem {
     Problem::new(Code::TooBusy, detail).hint("send it again in a moment").retry_after(1)
 }
 
+/// Every connection is taken.
+pub(crate) fn too_many_connections(limit: usize) -> Problem {
+    Problem::new(Code::TooBusy, format!("{limit} connections are open already; nothing was stored"))
+        .hint("send it again in a moment, and keep fewer connections open")
+        .retry_after(1)
+}
+
 /// The server stops.
 pub(crate) fn stopping() -> Problem {
     Problem::new(Code::Stopping, "the server is stopping; nothing was stored").retry_after(5)

@@ -156,6 +156,11 @@ fn matched<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
 }
 
+/// Whether this is the path of a probe, which is answered however full the server is.
+pub(crate) fn is_probe(path: &str) -> bool {
+    ROUTES.iter().any(|route| !route.guarded && route.path == path)
+}
+
 impl Route {
     /// The route that does this.
     pub(crate) fn of(what: What) -> &'static Self {

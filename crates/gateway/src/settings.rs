@@ -27,7 +27,7 @@ pub struct Token([u8; 32]);
 /// Every bound of the gateway.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; the next one waits in the kernel until another ends.
+    /// Connections at once; the next ones are told to come again.
     pub connections: usize,
     /// Bytes of request bodies in memory at once.
     pub body_bytes: u64,
@@ -53,6 +53,8 @@ pub struct UnsafeListen(SocketAddr);
 
 /// Most bytes of a request head, and of a connection's read buffer.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Connections beyond the bound that are answered 503 at once.
+pub(crate) const SPARE_SEATS: usize = 64;
 /// Most header lines of a request.
 pub(crate) const HEADERS_MAX: usize = 64;
 /// The pieces in which files and logs are sent.

@@ -3,8 +3,8 @@
 //! hyper's own `header_read_timeout` cannot tell a client that has said nothing yet, or half a head, from one that keeps an
 //! idle connection for later, so it bounds only the idle time; the rest is bounded here:
 //!
-//! - the first byte, and a head that was begun, must be whole within [`Limits::head`];
-//! - a client that takes none of our bytes for [`Limits::write`] is cut off;
+//! - the first byte, and a head that was begun, must be whole within [`crate::Limits::head`];
+//! - a client that takes none of our bytes for [`crate::Limits::write`] is cut off;
 //! - after an answer that came before the end of its request (413, 401, ...), closing at once would reset the connection
 //!   and the client would never see the answer. So the rest is read and thrown away, for at most [`LINGER`].
 
@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::framing::{Framing, State};
-use crate::settings::Limits;
 
 /// How long a connection with an unread request stays open after the answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -44,12 +43,13 @@ struct Patience {
 // === impl Guarded ===
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, limits: &Limits) -> Self {
+    /// `head` and `write` are the bounds on the waits for a head and for a client that takes nothing.
+    pub(super) fn new(inner: S, head: Duration, write: Duration) -> Self {
         Self {
             inner,
             framing: Framing::new(),
-            head: Patience::started(limits.head),
-            write: Patience::new(limits.write),
+            head: Patience::started(head),
+            write: Patience::new(write),
             is_shut: false,
         }
     }
