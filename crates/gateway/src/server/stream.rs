@@ -22,6 +22,9 @@ use super::framing::{Framing, State};
 /// How long a connection with an unread request stays open after the answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BUFFER_BYTES: usize = 8 << 10;
+/// Most bytes of one read. hyper doubles its buffer, up to the bound on a head, whenever a read fills it, and each buffer
+/// that it outgrows stays with the allocator: this is just too little to fill its first one.
+const READ_BYTES_MAX: usize = (8 << 10) - 1;
 
 /// A stream under watch.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+        match poll_read_some(Pin::new(&mut this.inner), cx, buf) {
             Poll::Ready(Ok(())) => {
                 this.framing.watch(&mut buf.filled_mut()[before..]);
                 if this.framing.state() == State::Head {
@@ -123,6 +126,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             }
         }
     }
+}
+
+/// Reads at most [`READ_BYTES_MAX`].
+fn poll_read_some<S: AsyncRead>(
+    stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    if buf.remaining() <= READ_BYTES_MAX {
+        return stream.poll_read(cx, buf);
+    }
+    let mut some = ReadBuf::new(buf.initialize_unfilled_to(READ_BYTES_MAX));
+    ready!(stream.poll_read(cx, &mut some))?;
+    let count = some.filled().len();
+    buf.advance(count);
+    Poll::Ready(Ok(()))
 }
 
 // === impl Patience ===
