@@ -69,6 +69,13 @@ pub(crate) fn failed(function: &FunctionName, failure: Failure) -> Problem {
     Problem::new(code, format!("`{function}` failed: {failure}")).with_failure(failure)
 }
 
+/// The stored bytes are not those that came.
+pub(crate) fn damaged(id: JobId) -> Problem {
+    Problem::new(Code::Damaged, format!("the stored bytes of job {id} do not match their checksum"))
+        .hint("the server's disk or memory is failing; look at its log, and restore from a backup")
+        .about(id)
+}
+
 /// Something broke that no client can mend.
 pub(crate) fn internal(error: &dyn std::fmt::Display) -> Problem {
     tracing::error!(%error, "a request failed inside");
@@ -107,9 +114,7 @@ impl From<QueueError> for Problem {
                 .hint("take `next` from the last page and keep the same filters, or begin again without a cursor"),
             QueueError::Damaged(id) => {
                 tracing::error!(job_id = %id, "stored bytes do not match their checksum");
-                Self::new(Code::Damaged, format!("the stored bytes of job {id} do not match their checksum"))
-                    .hint("the server's disk or memory is failing; look at its log, and restore from a backup")
-                    .about(id)
+                damaged(id)
             }
             QueueError::NoSpace(inner) => no_space(&inner),
             QueueError::Unknown(inner) => store_unknown(&inner),

@@ -10,7 +10,6 @@ use futures_util::{Stream, StreamExt};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response as HttpResponse, StatusCode};
-use kvern_queue::Payload;
 use kvern_runtime::body::Body as RuntimeBody;
 use serde::Serialize;
 use tokio_util::io::ReaderStream;
@@ -79,17 +78,6 @@ pub(crate) fn pieces(
     response
 }
 
-/// Stored bytes with the content type that came with them; a file is streamed, never read whole.
-pub(crate) async fn stored(content_type: Option<&str>, payload: Payload) -> Result<Response, Problem> {
-    let content_type = content_type_of(content_type);
-    let mut response = match payload {
-        Payload::Inline(bytes) => whole(StatusCode::OK, content_type, bytes),
-        Payload::Blob(blob) => file(content_type, &blob.path, blob.bytes).await?,
-    };
-    inert(&mut response);
-    Ok(response)
-}
-
 /// A function's own answer, untouched.
 pub(crate) async fn from_function(status: u16, content_type: &str, body: RuntimeBody) -> Result<Response, Problem> {
     let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
@@ -124,7 +112,8 @@ async fn file(content_type: HeaderValue, path: &Path, size: u64) -> Result<Respo
     Ok(pieces(content_type, ReaderStream::with_capacity(file, PIECE_BYTES), Some(size)))
 }
 
-fn content_type_of(text: Option<&str>) -> HeaderValue {
+/// A content type as a header; bytes where there is none.
+pub(crate) fn content_type_of(text: Option<&str>) -> HeaderValue {
     let given = text.filter(|text| !text.is_empty()).and_then(|text| HeaderValue::from_str(text).ok());
     given.unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }

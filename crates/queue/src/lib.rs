@@ -9,6 +9,7 @@
 
 pub mod contract;
 
+pub mod blob;
 pub mod clock;
 pub mod error;
 pub mod events;
@@ -25,6 +26,7 @@ pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod model;
 
+pub use blob::{BlobReader, Unreadable};
 pub use clock::Clock;
 pub use contract::{Durability, Queue};
 pub use error::Error;
