@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::body::Incoming;
 use hyper::http::request::Parts as Head;
 use kvern_core::limits::STOP_GRACE;
@@ -41,8 +42,14 @@ impl Gateway {
     pub(crate) async fn on_own_route(&self, entry: &Entry, head: &Head, body: Incoming) -> Result<Response, Problem> {
         let prefer = Prefer::parse(&head.headers);
         let options = JobOptions::default();
+        let is_call = entry.function.mode == Mode::Sync && !prefer.respond_async;
+        if head.method == Method::HEAD && !is_call {
+            return Err(Problem::new(Code::MethodNotAllowed, "HEAD submits no job")
+                .hint("use GET")
+                .allow("GET, OPTIONS".to_owned()));
+        }
         match entry.function.mode {
-            Mode::Sync if !prefer.respond_async => self.invoke_and_reply(entry, head, body).await,
+            Mode::Sync if is_call => self.invoke_and_reply(entry, head, body).await,
             Mode::Async if prefer == Prefer::default() => {
                 let submitted = self.accept(entry, &head.headers, options, body).await?;
                 Ok(self.accepted(&entry.function.name, submitted))

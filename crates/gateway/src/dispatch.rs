@@ -173,6 +173,7 @@ impl Gateway {
         if let Some(entries) = functions.at_path(head.uri.path()) {
             let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
             if let Some((_, entry)) = entries.iter().find(|(other, _)| other == method) {
+                self.access.check_site(&head)?;
                 return self.on_own_route(entry, &head, body).await;
             }
             let allowed: Vec<&str> = entries.iter().map(|(method, _)| method.as_str()).collect();

@@ -68,7 +68,7 @@ async fn functions_are_listed_without_their_secrets() {
         .iter()
         .map(|f| f["name"].as_str().expect("a name"))
         .collect();
-    assert_eq!(names, ["hello", "report", "small", "upload"]);
+    assert_eq!(names, ["hello", "report", "small", "upload", "visit"]);
     assert_eq!(functions["functions"][3]["route"], "POST /submit-job");
     assert_eq!(functions["functions"][2]["error"], "no such file");
     assert_eq!(functions["functions"][0]["env"], serde_json::json!(["SECRET"]));

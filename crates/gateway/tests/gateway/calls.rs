@@ -132,6 +132,37 @@ async fn a_synchronous_route_is_a_call() {
 }
 
 #[tokio::test]
+async fn a_look_at_the_head_of_a_route_submits_nothing() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/hook").await.status, 202);
+    let head = server.send("HEAD", "/hook", &[], "").await;
+    assert_eq!((head.status, head.header("allow")), (405, "GET, OPTIONS"));
+    let head = server.send("HEAD", "/report", &[("prefer", "respond-async")], "").await;
+    assert_eq!(head.status, 405);
+    assert_eq!(server.jobs(), 1);
+}
+
+#[tokio::test]
+async fn an_image_on_another_site_runs_no_function() {
+    let server = Server::start().await;
+    server.play(async |_| panic!("the function must not run"));
+    for path in ["/hook", "/report"] {
+        let answer = server.send("GET", path, &[("sec-fetch-site", "cross-site")], "").await;
+        answer.problem(403, "forbidden_host");
+    }
+    assert_eq!(server.jobs(), 0);
+    for site in ["none", "same-origin"] {
+        assert_eq!(server.send("GET", "/hook", &[("sec-fetch-site", site)], "").await.status, 202, "{site}");
+    }
+    let page = server.send("GET", "/ui", &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(page.status, 200, "a link to the console is a link");
+    let token = kvern_gateway::Token::new("s3cret");
+    let guarded = Server::with(kvern_gateway::Settings { token: Some(token), ..Default::default() }).await;
+    let headers = [("sec-fetch-site", "cross-site"), ("authorization", "Bearer s3cret")];
+    assert_eq!(guarded.send("GET", "/hook", &headers, "").await.status, 202, "who has the token may");
+}
+
+#[tokio::test]
 async fn a_caller_that_leaves_drops_the_call() {
     let server = Server::start().await;
     let (tell_begun, begun) = oneshot::channel();

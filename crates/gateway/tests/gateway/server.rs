@@ -1,4 +1,4 @@
-//! The one setup: a gateway on a port of its own, with the functions `hello`, `small` and two with routes.
+//! The one setup: a gateway on a port of its own, with the functions `hello`, `small` and three with routes.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -68,6 +68,7 @@ fn functions() -> Vec<Function> {
         Function { max_input: 1000, max_queued: 2, ..function("small") },
         with_route("upload", "POST", "/submit-job", Mode::Async),
         with_route("report", "GET", "/report", Mode::Sync),
+        with_route("visit", "GET", "/hook", Mode::Async),
     ]
 }
 
