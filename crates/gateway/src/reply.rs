@@ -48,8 +48,14 @@ pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 /// JSON.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// Stored bytes are shown in the origin of the console. Whatever they are, a browser must not run them there.
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
+
+/// A function's page may do all that a page does, but in an origin of its own: in the server's it could act as the person
+/// who has the console open.
+const OWN_ORIGIN: HeaderValue =
+    HeaderValue::from_static("sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads");
 
 /// An answer with all of its body.
 pub(crate) fn whole(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response {
@@ -91,6 +97,8 @@ pub(crate) async fn from_function(status: u16, content_type: &str, body: Runtime
     if response.status().is_client_error() || response.status().is_server_error() {
         response.headers_mut().insert(KVERN_ERROR, HeaderValue::from_static("function"));
     }
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, OWN_ORIGIN);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     Ok(response)
 }
 
@@ -98,7 +106,7 @@ pub(crate) async fn from_function(status: u16, content_type: &str, body: Runtime
 pub(crate) fn inert(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 

@@ -42,6 +42,22 @@ async fn the_function_s_own_errors_pass_through() {
 }
 
 #[tokio::test]
+async fn a_function_s_page_lives_in_an_origin_of_its_own() {
+    let server = Server::start().await;
+    server.play(async |_| {
+        let body = Body::Bytes("<script>fetch('/v1/jobs')</script>".into());
+        Ok(Reply { status: None, content_type: "text/html".to_owned(), body })
+    });
+    for answer in [server.get("/report").await, server.post(HELLO, "").await] {
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("sandbox ") && policy.contains("allow-scripts"), "{policy}");
+        assert!(!policy.contains("allow-same-origin"), "{policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("content-type"), "text/html");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_call_says_what_the_function_said() {
     let server = Server::start().await;
     for (code, status, word) in [
