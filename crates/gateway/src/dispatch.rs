@@ -179,6 +179,7 @@ impl Gateway {
             let allowed: Vec<&str> = entries.iter().map(|(method, _)| method.as_str()).collect();
             return other_method(&head.method, &allowed);
         }
+        let method = head.method.clone();
         let request = Request::from_parts(head, axum::body::Body::new(body));
         let response = match TowerToHyperService::new(self.extra.clone()).call(request).await {
             Ok(response) => response,
@@ -187,6 +188,12 @@ impl Gateway {
         if response.extensions().get::<Page404>().is_some() {
             return Err(Problem::new(Code::NotFound, "there is nothing at this path")
                 .hint("GET /openapi.json lists the paths; functions are at /v1/functions/NAME"));
+        }
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            // In our words, as on every other path; HEAD and OPTIONS are added again.
+            let allow = response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
+            let allowed: Vec<&str> = allow.split(',').map(str::trim).filter(|method| *method != "HEAD").collect();
+            return other_method(&method, &allowed);
         }
         Ok(response.map(|body| ReplyBody::Page(Page::new(body, self.stop.clone()))))
     }
