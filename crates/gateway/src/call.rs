@@ -7,7 +7,7 @@ use hyper::Method;
 use hyper::body::Incoming;
 use hyper::http::request::Parts as Head;
 use kvern_core::limits::STOP_GRACE;
-use kvern_core::{Failure, FailureCode, Mode};
+use kvern_core::{Failure, FailureCode, Job, Mode};
 use kvern_runtime::body::Body as RuntimeBody;
 use kvern_runtime::{Call, CallError};
 
@@ -68,14 +68,28 @@ impl Gateway {
     ) -> Result<Response, Problem> {
         let mut submitted = self.accept(entry, &head.headers, options, body).await?;
         if let Some(wait) = prefer.wait {
-            let job = self.until_final(submitted.id, wait).await?;
-            if job.state.is_final() {
-                let finished = self.finished(&job).await.map_err(Problem::after_body)?;
-                return Ok(applied(finished, &prefer.applied()));
+            match self.until_final(submitted.id, wait).await {
+                Ok(job) => {
+                    submitted.state = job.state;
+                    if let Some(finished) = self.told(&job).await {
+                        let finished = finished.map_err(Problem::after_body)?;
+                        return Ok(applied(finished, &prefer.applied()));
+                    }
+                }
+                Err(error) => tracing::warn!(job_id = %submitted.id, %error, "a wait for an accepted job broke off"),
             }
-            submitted.state = job.state;
         }
         Ok(applied(self.accepted(&entry.function.name, submitted), &prefer.applied()))
+    }
+
+    /// What became of an accepted job, if it is over and that can be told. An error that does not name the job is not
+    /// passed on: the client would take the job for one that was never stored.
+    async fn told(&self, job: &Job) -> Option<Result<Response, Problem>> {
+        if !job.state.is_final() {
+            return None;
+        }
+        let finished = self.finished(job).await;
+        finished.as_ref().err().is_none_or(|problem| problem.facts().job.is_some()).then_some(finished)
     }
 
     async fn invoke_and_reply(&self, entry: &Entry, head: &Head, body: Incoming) -> Result<Response, Problem> {
