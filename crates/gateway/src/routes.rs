@@ -47,7 +47,7 @@ pub enum What {
     Functions,
     /// Describes a function.
     Function,
-    /// Stops new attempts of a function.
+    /// Stops new attempts of the jobs of a function.
     Pause,
     /// Allows them again.
     Resume,
@@ -124,7 +124,7 @@ pub static ROUTES: [Route; 18] = [
         "/v1/functions/{name}/pause",
         What::Pause,
         &[],
-        "Stop new attempts of a function; jobs are still accepted",
+        "Stop new attempts of a function's jobs; they are still accepted, and calls go on",
     ),
     route(POST, "/v1/functions/{name}/resume", What::Resume, &[], "Allow new attempts of a function again"),
     route(GET, "/v1/errors", What::Errors, &[], "What each error code means"),

@@ -50,6 +50,7 @@ async fn a_paused_function_says_so_and_still_takes_jobs() {
     let server = Server::start().await;
     assert_eq!(server.get("/v1/functions/hello").await.json()["paused"], false);
     assert_eq!(server.post("/v1/functions/hello/pause", "").await.json()["paused"], true);
+    assert_eq!(server.post("/v1/functions/hello", "hi").await.text(), "hi", "calls go on");
     server.submit().await;
     let function = server.get("/v1/functions/hello").await.json();
     assert_eq!((&function["paused"], &function["jobs"]["queued"]), (&true.into(), &1.into()));
