@@ -114,7 +114,7 @@ fn unreadable(id: JobId, error: &Unreadable) -> Problem {
             tracing::error!(job_id = %id, %error, "a stored file is damaged");
             refuse::damaged(id)
         }
-        Unreadable::Io(inner) => refuse::internal(inner),
+        Unreadable::Io(inner) => refuse::unreadable(inner),
     }
 }
 

@@ -82,6 +82,21 @@ pub(crate) fn internal(error: &dyn std::fmt::Display) -> Problem {
     Problem::new(Code::Internal, "Kvern failed to answer this; its log says why")
 }
 
+/// A file cannot be opened or read.
+pub(crate) fn unreadable(error: &std::io::Error) -> Problem {
+    if kvern_queue::is_scarcity(error) { scarce(&error.to_string()) } else { internal(error) }
+}
+
+fn scarce(inner: &str) -> Problem {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    if is_new_second(&LAST) {
+        tracing::warn!(error = inner, "the system has too little for what goes on");
+    }
+    Problem::new(Code::TooBusy, "the server has no open files or memory to spare for this; nothing was stored")
+        .hint("send it again in a moment; if this lasts, raise the server's limit on open files")
+        .retry_after(1)
+}
+
 /// The known word that was probably meant.
 pub(crate) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|word| (strsim::damerau_levenshtein(given, word), word));
@@ -117,6 +132,7 @@ impl From<QueueError> for Problem {
                 damaged(id)
             }
             QueueError::NoSpace(inner) => no_space(&inner),
+            QueueError::Busy(inner) => scarce(&inner),
             QueueError::Unknown(inner) => store_unknown(&inner),
             QueueError::Closed(inner) => store_closed(&inner),
             error @ (QueueError::StaleLease(_) | QueueError::Broken(_)) => internal(&error),

@@ -116,7 +116,7 @@ pub(crate) fn value(text: &str) -> HeaderValue {
 }
 
 async fn file(content_type: HeaderValue, path: &Path, size: u64) -> Result<Response, Problem> {
-    let file = tokio::fs::File::open(path).await.map_err(|error| crate::refuse::internal(&error))?;
+    let file = tokio::fs::File::open(path).await.map_err(|error| crate::refuse::unreadable(&error))?;
     Ok(pieces(content_type, ReaderStream::with_capacity(file, PIECE_BYTES), Some(size)))
 }
 

@@ -195,8 +195,5 @@ impl Drop for Unfinished {
 }
 
 fn failed(error: &std::io::Error) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::NoSpace(error.to_string()),
-        _ => Error::Broken(format!("a payload cannot be stored: {error}")),
-    }
+    Error::of_io("a payload cannot be stored", error)
 }
