@@ -7,3 +7,4 @@ mod disk_full;
 mod drain;
 mod kill_nine;
 mod leftovers;
+mod open_files;
