@@ -53,6 +53,11 @@ pub const STOP_GRACE: Duration = Duration::from_secs(5);
 pub const PROCESSES_MAX: u32 = 1024;
 /// Time that a stopping server gives its running jobs.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
+/// Open files that a server keeps for what is not a connection: the database and its readers, the files of large inputs
+/// and results, connections beyond the bound.
+pub const FILES_RESERVED: u64 = 256;
+/// Open files of one running function: its pipes, its channel, input and result.
+pub const FILES_PER_SLOT: u64 = 16;
 /// Most jobs on one page of a list.
 pub const PAGE_JOBS_MAX: usize = 500;
 /// Priorities go from 0 (last) to this (first).

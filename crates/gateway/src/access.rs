@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts as Head;
 use hyper::{HeaderMap, Version};
 
@@ -17,6 +17,9 @@ use crate::settings::{Settings, Token};
 /// of somebody's `fetch`.
 const CHALLENGE_PAGE: &str = "Basic realm=\"Kvern (any name, the token as password)\"";
 const CHALLENGE_API: &str = "Bearer realm=\"kvern\"";
+
+/// Where a browser's request comes from (W3C Fetch Metadata); no page can change it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Decides who may ask.
 #[derive(Debug)]
@@ -64,6 +67,22 @@ impl Access {
             Some(origin) if !is_bearer => self.check_origin(origin, host),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps pages of other sites from running a function by a route of its own: an image or a link sends no `Origin`, but
+    /// every browser says where it comes from.
+    pub(crate) fn check_site(&self, head: &Head) -> Result<(), Problem> {
+        let is_foreign = head.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
+        let is_bearer =
+            || self.token.as_ref().is_some_and(|token| matches!(shown(&head.headers, token), Shown::Bearer));
+        if is_foreign && !is_bearer() {
+            return Err(Problem::new(
+                Code::ForbiddenHost,
+                "a page of another site may not run functions of this server",
+            )
+            .hint("open the address itself, ask from a program, or send `Authorization: Bearer`"));
+        }
+        Ok(())
     }
 
     fn check_host(&self, host: Option<&str>) -> Result<(), Problem> {

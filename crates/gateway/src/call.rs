@@ -3,10 +3,11 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use hyper::Method;
 use hyper::body::Incoming;
 use hyper::http::request::Parts as Head;
 use kvern_core::limits::STOP_GRACE;
-use kvern_core::{Failure, FailureCode, Mode};
+use kvern_core::{Failure, FailureCode, Job, Mode};
 use kvern_runtime::body::Body as RuntimeBody;
 use kvern_runtime::{Call, CallError};
 
@@ -15,7 +16,7 @@ use crate::error::{Code, Problem};
 use crate::functions::Entry;
 use crate::intake::{Intake, content_type};
 use crate::lookup::applied;
-use crate::options::{JobOptions, Prefer};
+use crate::options::{JobOptions, Prefer, no_idempotency_key};
 use crate::refuse;
 use crate::reply::{self, Response};
 
@@ -41,8 +42,14 @@ impl Gateway {
     pub(crate) async fn on_own_route(&self, entry: &Entry, head: &Head, body: Incoming) -> Result<Response, Problem> {
         let prefer = Prefer::parse(&head.headers);
         let options = JobOptions::default();
+        let is_call = entry.function.mode == Mode::Sync && !prefer.respond_async;
+        if head.method == Method::HEAD && !is_call {
+            return Err(Problem::new(Code::MethodNotAllowed, "HEAD submits no job")
+                .hint("use GET")
+                .allow("GET, OPTIONS".to_owned()));
+        }
         match entry.function.mode {
-            Mode::Sync if !prefer.respond_async => self.invoke_and_reply(entry, head, body).await,
+            Mode::Sync if is_call => self.invoke_and_reply(entry, head, body).await,
             Mode::Async if prefer == Prefer::default() => {
                 let submitted = self.accept(entry, &head.headers, options, body).await?;
                 Ok(self.accepted(&entry.function.name, submitted))
@@ -61,20 +68,35 @@ impl Gateway {
     ) -> Result<Response, Problem> {
         let mut submitted = self.accept(entry, &head.headers, options, body).await?;
         if let Some(wait) = prefer.wait {
-            let job = self.until_final(submitted.id, wait).await?;
-            if job.state.is_final() {
-                let finished = self.finished(&job).await.map_err(Problem::after_body)?;
-                return Ok(applied(finished, &prefer.applied()));
+            match self.until_final(submitted.id, wait).await {
+                Ok(job) => {
+                    submitted.state = job.state;
+                    if let Some(finished) = self.told(&job).await {
+                        let finished = finished.map_err(Problem::after_body)?;
+                        return Ok(applied(finished, &prefer.applied()));
+                    }
+                }
+                Err(error) => tracing::warn!(job_id = %submitted.id, %error, "a wait for an accepted job broke off"),
             }
-            submitted.state = job.state;
         }
         Ok(applied(self.accepted(&entry.function.name, submitted), &prefer.applied()))
+    }
+
+    /// What became of an accepted job, if it is over and that can be told. An error that does not name the job is not
+    /// passed on: the client would take the job for one that was never stored.
+    async fn told(&self, job: &Job) -> Option<Result<Response, Problem>> {
+        if !job.state.is_final() {
+            return None;
+        }
+        let finished = self.finished(job).await;
+        finished.as_ref().err().is_none_or(|problem| problem.facts().job.is_some()).then_some(finished)
     }
 
     async fn invoke_and_reply(&self, entry: &Entry, head: &Head, body: Incoming) -> Result<Response, Problem> {
         if self.is_stopping() {
             return Err(refuse::stopping());
         }
+        no_idempotency_key(&head.headers)?;
         let function = &entry.function;
         let content_type = content_type(&head.headers)?;
         let intake = Intake::open(body, &function.name, function.max_input, self.admission(), self.limits())?;

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::openapi;
 use crate::query::Query;
 use crate::refuse;
-use crate::reply::{self, ReplyBody, Response};
+use crate::reply::{self, Page, ReplyBody, Response};
 use crate::routes::{self, Found, Route, What};
 use crate::scrape::HistogramReading;
 use crate::settings::{Limits, Settings};
@@ -93,10 +93,14 @@ impl Gateway {
         }
     }
 
-    /// Answers a request, always.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response {
+    /// Answers a request, always; one beyond the bound on connections with hardly more than a refusal.
+    pub(crate) async fn handle(&self, request: Request<Incoming>, is_beyond: bool) -> Response {
         let is_small = request.body().size_hint().upper().is_some_and(|bytes| bytes <= UNREAD_BYTES_MAX);
-        match self.answer(request).await {
+        let answered = match request.uri().path() {
+            path if is_beyond && !routes::is_probe(path) => Err(refuse::too_many_connections(self.limits.connections)),
+            _ => self.answer(request).await,
+        };
+        match answered {
             Ok(response) => response,
             Err(problem) => {
                 let closes = !is_small && !problem.facts().is_after_body;
@@ -169,11 +173,13 @@ impl Gateway {
         if let Some(entries) = functions.at_path(head.uri.path()) {
             let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
             if let Some((_, entry)) = entries.iter().find(|(other, _)| other == method) {
+                self.access.check_site(&head)?;
                 return self.on_own_route(entry, &head, body).await;
             }
             let allowed: Vec<&str> = entries.iter().map(|(method, _)| method.as_str()).collect();
             return other_method(&head.method, &allowed);
         }
+        let method = head.method.clone();
         let request = Request::from_parts(head, axum::body::Body::new(body));
         let response = match TowerToHyperService::new(self.extra.clone()).call(request).await {
             Ok(response) => response,
@@ -183,7 +189,13 @@ impl Gateway {
             return Err(Problem::new(Code::NotFound, "there is nothing at this path")
                 .hint("GET /openapi.json lists the paths; functions are at /v1/functions/NAME"));
         }
-        Ok(response.map(ReplyBody::Page))
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            // In our words, as on every other path; HEAD and OPTIONS are added again.
+            let allow = response.headers().get(header::ALLOW).and_then(|allow| allow.to_str().ok()).unwrap_or_default();
+            let allowed: Vec<&str> = allow.split(',').map(str::trim).filter(|method| *method != "HEAD").collect();
+            return other_method(&method, &allowed);
+        }
+        Ok(response.map(|body| ReplyBody::Page(Page::new(body, self.stop.clone()))))
     }
 
     /// The function with this name.

@@ -57,8 +57,8 @@ codes! {
     BadCursor, "bad_cursor", BAD_REQUEST, false, "The cursor does not belong to this list";
     /// The text is not the id of a job.
     BadJobId, "bad_job_id", BAD_REQUEST, false, "This is not a job id";
-    /// The idempotency key is not one.
-    BadIdempotencyKey, "bad_idempotency_key", BAD_REQUEST, false, "The Idempotency-Key is malformed";
+    /// The idempotency key is not one, or stands on a call.
+    BadIdempotencyKey, "bad_idempotency_key", BAD_REQUEST, false, "The Idempotency-Key cannot be taken";
     /// The function cannot take this input.
     BadInput, "bad_input", BAD_REQUEST, false, "The function cannot take this input";
     /// The token is missing or wrong.

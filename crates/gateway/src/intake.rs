@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
@@ -101,23 +101,28 @@ impl Intake {
         Problem::new(Code::BodyTimeout, detail)
     }
 
-    /// Reads while it fits into memory: the whole body, or what came so far and the promise of more.
-    async fn read_inline(&mut self) -> Result<(Bytes, bool), Problem> {
-        let Some(first) = self.next().await? else { return Ok((Bytes::new(), true)) };
-        if self.body.is_end_stream() && first.len() <= INLINE_BYTES_MAX {
-            let body = if first.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(&first) } else { first };
-            return Ok((body, true));
+    /// Reads while it fits into memory: the whole body, or what came so far and the piece that was too much.
+    async fn read_inline(&mut self) -> Result<(Bytes, Option<Bytes>), Problem> {
+        let Some(mut piece) = self.next().await? else { return Ok((Bytes::new(), None)) };
+        if self.body.is_end_stream() && piece.len() <= INLINE_BYTES_MAX {
+            let body = if piece.len() <= COPY_BYTES_MAX { Bytes::copy_from_slice(&piece) } else { piece };
+            return Ok((body, None));
         }
-        let announced = self.body.size_hint().exact().map_or(0, |rest| rest as usize + first.len());
-        let mut whole = BytesMut::with_capacity(announced.min(INLINE_BYTES_MAX).max(first.len()));
-        whole.extend_from_slice(&first);
-        while whole.len() <= INLINE_BYTES_MAX {
+        let announced = self.body.size_hint().exact().map_or(INLINE_BYTES_MAX, |rest| rest as usize + piece.len());
+        // Made once: what is not filled is not resident, while growing would leave a trail of halves behind it.
+        let mut whole = Vec::with_capacity(announced.min(INLINE_BYTES_MAX));
+        loop {
+            if whole.len() + piece.len() > INLINE_BYTES_MAX {
+                return Ok((whole.into(), Some(piece)));
+            }
+            whole.extend_from_slice(&piece);
+            // Given back before the wait: it holds the connection's read buffer.
+            drop(piece);
             match self.next().await? {
-                Some(bytes) => whole.extend_from_slice(&bytes),
-                None => return Ok((whole.freeze(), true)),
+                Some(next) => piece = next,
+                None => return Ok((whole.into(), None)),
             }
         }
-        Ok((whole.freeze(), false))
     }
 
     /// Reads all of it into the queue's keeping, and into `hash` if there is one.
@@ -126,20 +131,21 @@ impl Intake {
         queue: &dyn Queue,
         mut hash: Option<&mut Sha256>,
     ) -> Result<Taken<Payload>, Problem> {
-        let (begin, is_whole) = self.read_inline().await?;
+        let (begin, mut more) = self.read_inline().await?;
         if let Some(hash) = &mut hash {
             hash.update(&begin);
         }
-        if is_whole {
+        if more.is_none() {
             return Ok(Taken { body: Payload::Inline(begin), room: self.room });
         }
         let mut stage = queue.stage().await?;
         stage.write(begin).await?;
-        while let Some(bytes) = self.next().await? {
+        while let Some(bytes) = more {
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }
             stage.write(bytes).await?;
+            more = self.next().await?;
         }
         Ok(Taken { body: stage.finish().await?, room: self.room })
     }

@@ -66,6 +66,6 @@ fn state(word: &str) -> Result<State, Problem> {
 
 fn limit(query: &Query) -> Result<usize, Problem> {
     let Some(text) = query.get("limit") else { return Ok(PAGE_JOBS_DEFAULT) };
-    let limit = text.parse().ok().filter(|limit| (1..=PAGE_JOBS_MAX).contains(limit));
+    let limit = Query::number(text).filter(|limit| (1..=PAGE_JOBS_MAX).contains(limit));
     limit.ok_or_else(|| bad_query("limit", text, &format!("a number from 1 to {PAGE_JOBS_MAX}")))
 }

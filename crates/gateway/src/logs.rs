@@ -37,7 +37,7 @@ impl Gateway {
         let follow = query.flag("follow")?;
         let offset = match query.get("offset") {
             None => 0,
-            Some(text) => text.parse().map_err(|_| bad_query("offset", text, "a number of bytes"))?,
+            Some(text) => Query::number(text).ok_or_else(|| bad_query("offset", text, "a number of bytes"))?,
         };
         // Read once, so that an unknown job is a 404 and not an empty log.
         self.queue().get(id).await?;

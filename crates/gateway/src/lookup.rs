@@ -1,15 +1,22 @@
 //! What is known of a job: its record, its result, its input.
 
+use std::io;
+
+use bytes::Bytes;
+use futures_util::Stream;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use kvern_core::{Failure, FailureCode, Job, JobId, State};
+use kvern_queue::{BlobReader, Payload, Stored, Unreadable};
 
 use crate::dispatch::Gateway;
 use crate::error::{Code, Problem};
 use crate::job_json::JobJson;
 use crate::options;
 use crate::query::Query;
+use crate::refuse;
 use crate::reply::{self, Response};
+use crate::settings::PIECE_BYTES;
 
 impl Gateway {
     /// `GET /v1/jobs/{id}`, with or without `wait`.
@@ -29,7 +36,7 @@ impl Gateway {
     /// `GET /v1/jobs/{id}/result`.
     pub(crate) async fn result(&self, id: JobId) -> Result<Response, Problem> {
         if let Some(stored) = self.queue().result(id).await? {
-            return reply::stored(stored.content_type.as_deref(), stored.payload).await;
+            return self.stored(id, stored).await;
         }
         let job = self.queue().get(id).await?;
         match job.state {
@@ -53,7 +60,25 @@ impl Gateway {
     /// `GET /v1/jobs/{id}/input`.
     pub(crate) async fn input(&self, id: JobId) -> Result<Response, Problem> {
         let stored = self.queue().input(id).await?;
-        reply::stored(stored.content_type.as_deref(), stored.payload).await
+        self.stored(id, stored).await
+    }
+
+    /// Stored bytes with the content type that came with them; a file is streamed, never read whole.
+    async fn stored(&self, id: JobId, stored: Stored) -> Result<Response, Problem> {
+        let content_type = reply::content_type_of(stored.content_type.as_deref());
+        let mut response = match stored.payload {
+            Payload::Inline(bytes) => reply::whole(StatusCode::OK, content_type, bytes),
+            Payload::Blob(blob) => match blob.open().await {
+                Ok(reader) => reply::pieces(content_type, verified(reader, id), Some(blob.bytes)),
+                Err(error) => {
+                    // The job may have been forgotten in between, with its files: then that is the answer.
+                    self.queue().get(id).await?;
+                    return Err(unreadable(id, &error));
+                }
+            },
+        };
+        reply::inert(&mut response);
+        Ok(response)
     }
 
     /// What a client that waited for a finished job gets: the same as from a call.
@@ -66,8 +91,30 @@ impl Gateway {
                 Ok(response)
             }
             State::Cancelled => Err(cancelled(job.id)),
-            _ => Err(crate::refuse::failed(&job.function, failure_of(job)).about(job.id)),
+            _ => Err(refuse::failed(&job.function, failure_of(job)).about(job.id)),
         }
+    }
+}
+
+/// The bytes of a file. Those that do not match their checksum break the answer off: its status is sent already, and an
+/// answer that ends too early is the one sign that a client cannot take for the result.
+fn verified(reader: BlobReader, id: JobId) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    futures_util::stream::try_unfold(reader, move |mut reader| async move {
+        let piece = reader.next(PIECE_BYTES).await.map_err(|error| {
+            unreadable(id, &error);
+            io::Error::other(error)
+        })?;
+        Ok((!piece.is_empty()).then_some((piece, reader)))
+    })
+}
+
+fn unreadable(id: JobId, error: &Unreadable) -> Problem {
+    match error {
+        Unreadable::Damaged { .. } => {
+            tracing::error!(job_id = %id, %error, "a stored file is damaged");
+            refuse::damaged(id)
+        }
+        Unreadable::Io(inner) => refuse::unreadable(inner),
     }
 }
 

@@ -100,7 +100,7 @@ fn ahead(query: &Query, key: &str) -> Result<Option<Duration>, Problem> {
 
 fn priority(query: &Query) -> Result<u8, Problem> {
     let Some(text) = query.get("priority") else { return Ok(PRIORITY_DEFAULT) };
-    let priority = text.parse().ok().filter(|priority| *priority <= PRIORITY_MAX);
+    let priority = Query::number(text).filter(|priority| *priority <= PRIORITY_MAX);
     priority.ok_or_else(|| bad_query("priority", text, "a number from 0 (last) to 9 (first)"))
 }
 
@@ -147,6 +147,18 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Prob
     Ok(Some(key))
 }
 
+/// Refuses a key on a call. Nothing of a call is stored, so a client that counts on its key would run the function twice.
+pub(crate) fn no_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(&IDEMPOTENCY_KEY) {
+        return Err(Problem::new(
+            Code::BadIdempotencyKey,
+            "a call takes no Idempotency-Key: each one runs the function",
+        )
+        .hint("POST to the same path with /jobs, or send `Prefer: respond-async`"));
+    }
+    Ok(())
+}
+
 // === impl Prefer ===
 
 impl Prefer {
@@ -162,7 +174,7 @@ impl Prefer {
             if name.eq_ignore_ascii_case("respond-async") {
                 this.respond_async = true;
             } else if name.eq_ignore_ascii_case("wait") && this.wait.is_none() {
-                this.wait = value.parse().ok().map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX));
+                this.wait = Query::number(value).map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX));
             }
         }
         this
@@ -196,7 +208,18 @@ mod tests {
         assert_eq!(options.tags, [("a".to_owned(), "b".to_owned()), ("c".to_owned(), String::new())]);
         assert_eq!(JobOptions::parse(None).expect("valid"), JobOptions::default());
         assert_eq!(JobOptions::parse(Some("delay=0s")).expect("valid").not_before(UnixMs(1)), None);
-        for bad in ["delay=30", "delay=2y", "priority=10", "priority=-1", "tag=x", "tag=:x", "tag=a:%01", "later=1s"] {
+        for bad in [
+            "delay=30",
+            "delay=2y",
+            "priority=10",
+            "priority=-1",
+            "priority=%2B5",
+            "priority=",
+            "tag=x",
+            "tag=:x",
+            "tag=a:%01",
+            "later=1s",
+        ] {
             assert_eq!(JobOptions::parse(Some(bad)).expect_err(bad).facts().code, Code::BadQuery);
         }
         assert!(JobOptions::parse(Some("delay=1h&expires_in=1m")).is_err());

@@ -37,6 +37,11 @@ impl Query {
         self.0.iter().filter(move |(other, _)| other == key).map(|(_, value)| value.as_str())
     }
 
+    /// A number in plain digits, which is more than `parse` asks for: it takes `+5`.
+    pub(crate) fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    }
+
     /// A parameter that is on when it is there, unless it says otherwise.
     pub(crate) fn flag(&self, key: &str) -> Result<bool, Problem> {
         match self.get(key) {

@@ -41,6 +41,13 @@ pub(crate) fn too_many_bytes(limit: u64) -> Problem {
     Problem::new(Code::TooBusy, detail).hint("send it again in a moment").retry_after(1)
 }
 
+/// Every connection is taken.
+pub(crate) fn too_many_connections(limit: usize) -> Problem {
+    Problem::new(Code::TooBusy, format!("{limit} connections are open already; nothing was stored"))
+        .hint("send it again in a moment, and keep fewer connections open")
+        .retry_after(1)
+}
+
 /// The server stops.
 pub(crate) fn stopping() -> Problem {
     Problem::new(Code::Stopping, "the server is stopping; nothing was stored").retry_after(5)
@@ -62,10 +69,32 @@ pub(crate) fn failed(function: &FunctionName, failure: Failure) -> Problem {
     Problem::new(code, format!("`{function}` failed: {failure}")).with_failure(failure)
 }
 
+/// The stored bytes are not those that came.
+pub(crate) fn damaged(id: JobId) -> Problem {
+    Problem::new(Code::Damaged, format!("the stored bytes of job {id} do not match their checksum"))
+        .hint("the server's disk or memory is failing; look at its log, and restore from a backup")
+        .about(id)
+}
+
 /// Something broke that no client can mend.
 pub(crate) fn internal(error: &dyn std::fmt::Display) -> Problem {
     tracing::error!(%error, "a request failed inside");
     Problem::new(Code::Internal, "Kvern failed to answer this; its log says why")
+}
+
+/// A file cannot be opened or read.
+pub(crate) fn unreadable(error: &std::io::Error) -> Problem {
+    if kvern_queue::is_scarcity(error) { scarce(&error.to_string()) } else { internal(error) }
+}
+
+fn scarce(inner: &str) -> Problem {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    if is_new_second(&LAST) {
+        tracing::warn!(error = inner, "the system has too little for what goes on");
+    }
+    Problem::new(Code::TooBusy, "the server has no open files or memory to spare for this; nothing was stored")
+        .hint("send it again in a moment; if this lasts, raise the server's limit on open files")
+        .retry_after(1)
 }
 
 /// The known word that was probably meant.
@@ -100,11 +129,10 @@ impl From<QueueError> for Problem {
                 .hint("take `next` from the last page and keep the same filters, or begin again without a cursor"),
             QueueError::Damaged(id) => {
                 tracing::error!(job_id = %id, "stored bytes do not match their checksum");
-                Self::new(Code::Damaged, format!("the stored bytes of job {id} do not match their checksum"))
-                    .hint("the server's disk or memory is failing; look at its log, and restore from a backup")
-                    .about(id)
+                damaged(id)
             }
             QueueError::NoSpace(inner) => no_space(&inner),
+            QueueError::Busy(inner) => scarce(&inner),
             QueueError::Unknown(inner) => store_unknown(&inner),
             QueueError::Closed(inner) => store_closed(&inner),
             error @ (QueueError::StaleLease(_) | QueueError::Broken(_)) => internal(&error),

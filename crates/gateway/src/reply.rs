@@ -10,16 +10,17 @@ use futures_util::{Stream, StreamExt};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response as HttpResponse, StatusCode};
-use kvern_queue::Payload;
 use kvern_runtime::body::Body as RuntimeBody;
 use serde::Serialize;
 use tokio_util::io::ReaderStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::error::Problem;
 use crate::settings::PIECE_BYTES;
 
 /// An answer.
 pub(crate) type Response = HttpResponse<ReplyBody>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of an answer.
 pub(crate) enum ReplyBody {
@@ -28,7 +29,14 @@ pub(crate) enum ReplyBody {
     /// As it comes; the size if it is known.
     Pieces(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Option<u64>),
     /// From the pages that the binary mounted.
-    Page(axum::body::Body),
+    Page(Page),
+}
+
+/// A page, or a stream of events: whatever it is, it ends when the server stops, because a stream that waits for the next
+/// event would hold the drain up to its deadline.
+pub(crate) struct Page {
+    body: axum::body::Body,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// Says whether an error is the function's or ours.
@@ -40,8 +48,14 @@ pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("prefe
 /// JSON.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// Stored bytes are shown in the origin of the console. Whatever they are, a browser must not run them there.
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
+
+/// A function's page may do all that a page does, but in an origin of its own: in the server's it could act as the person
+/// who has the console open.
+const OWN_ORIGIN: HeaderValue =
+    HeaderValue::from_static("sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads");
 
 /// An answer with all of its body.
 pub(crate) fn whole(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response {
@@ -70,17 +84,6 @@ pub(crate) fn pieces(
     response
 }
 
-/// Stored bytes with the content type that came with them; a file is streamed, never read whole.
-pub(crate) async fn stored(content_type: Option<&str>, payload: Payload) -> Result<Response, Problem> {
-    let content_type = content_type_of(content_type);
-    let mut response = match payload {
-        Payload::Inline(bytes) => whole(StatusCode::OK, content_type, bytes),
-        Payload::Blob(blob) => file(content_type, &blob.path, blob.bytes).await?,
-    };
-    inert(&mut response);
-    Ok(response)
-}
-
 /// A function's own answer, untouched.
 pub(crate) async fn from_function(status: u16, content_type: &str, body: RuntimeBody) -> Result<Response, Problem> {
     let status = StatusCode::from_u16(status).ok().filter(|status| status.as_u16() >= 200);
@@ -94,6 +97,8 @@ pub(crate) async fn from_function(status: u16, content_type: &str, body: Runtime
     if response.status().is_client_error() || response.status().is_server_error() {
         response.headers_mut().insert(KVERN_ERROR, HeaderValue::from_static("function"));
     }
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, OWN_ORIGIN);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     Ok(response)
 }
 
@@ -101,7 +106,7 @@ pub(crate) async fn from_function(status: u16, content_type: &str, body: Runtime
 pub(crate) fn inert(response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
@@ -111,11 +116,12 @@ pub(crate) fn value(text: &str) -> HeaderValue {
 }
 
 async fn file(content_type: HeaderValue, path: &Path, size: u64) -> Result<Response, Problem> {
-    let file = tokio::fs::File::open(path).await.map_err(|error| crate::refuse::internal(&error))?;
+    let file = tokio::fs::File::open(path).await.map_err(|error| crate::refuse::unreadable(&error))?;
     Ok(pieces(content_type, ReaderStream::with_capacity(file, PIECE_BYTES), Some(size)))
 }
 
-fn content_type_of(text: Option<&str>) -> HeaderValue {
+/// A content type as a header; bytes where there is none.
+pub(crate) fn content_type_of(text: Option<&str>) -> HeaderValue {
     let given = text.filter(|text| !text.is_empty()).and_then(|text| HeaderValue::from_str(text).ok());
     given.unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }
@@ -124,7 +130,7 @@ fn content_type_of(text: Option<&str>) -> HeaderValue {
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
@@ -135,7 +141,7 @@ impl Body for ReplyBody {
             Self::Pieces(stream, _) => {
                 stream.poll_next_unpin(cx).map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
             }
-            Self::Page(body) => Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Self::Page(page) => page.poll_frame(cx),
         }
     }
 
@@ -143,7 +149,7 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Pieces(..) => false,
-            Self::Page(body) => body.is_end_stream(),
+            Self::Page(page) => page.body.is_end_stream(),
         }
     }
 
@@ -152,7 +158,23 @@ impl Body for ReplyBody {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Pieces(_, Some(size)) => SizeHint::with_exact(*size),
             Self::Pieces(_, None) => SizeHint::default(),
-            Self::Page(body) => body.size_hint(),
+            Self::Page(page) => page.body.size_hint(),
+        }
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    pub(crate) fn new(body: axum::body::Body, stop: CancellationToken) -> Self {
+        Self { body, stopped: Box::pin(stop.cancelled_owned()) }
+    }
+
+    /// The next frame. What is ready is sent in any case, so only what waits is cut short.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => self.stopped.as_mut().poll(cx).map(|()| None),
         }
     }
 }

@@ -47,7 +47,7 @@ pub enum What {
     Functions,
     /// Describes a function.
     Function,
-    /// Stops new attempts of a function.
+    /// Stops new attempts of the jobs of a function.
     Pause,
     /// Allows them again.
     Resume,
@@ -124,7 +124,7 @@ pub static ROUTES: [Route; 18] = [
         "/v1/functions/{name}/pause",
         What::Pause,
         &[],
-        "Stop new attempts of a function; jobs are still accepted",
+        "Stop new attempts of a function's jobs; they are still accepted, and calls go on",
     ),
     route(POST, "/v1/functions/{name}/resume", What::Resume, &[], "Allow new attempts of a function again"),
     route(GET, "/v1/errors", What::Errors, &[], "What each error code means"),
@@ -154,6 +154,11 @@ fn matched<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     let (_, after) = rest.split_once('}')?;
     let segment = path.strip_prefix(before)?.strip_suffix(after)?;
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+}
+
+/// Whether this is the path of a probe, which is answered however full the server is.
+pub(crate) fn is_probe(path: &str) -> bool {
+    ROUTES.iter().any(|route| !route.guarded && route.path == path)
 }
 
 impl Route {

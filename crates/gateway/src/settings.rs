@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use kvern_core::limits::{FILES_PER_SLOT, FILES_RESERVED};
 use sha2::{Digest, Sha256};
 
 /// Settings of the gateway, checked by [`Settings::check`].
@@ -27,7 +28,7 @@ pub struct Token([u8; 32]);
 /// Every bound of the gateway.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; the next one waits in the kernel until another ends.
+    /// Connections at once; the next ones are told to come again.
     pub connections: usize,
     /// Bytes of request bodies in memory at once.
     pub body_bytes: u64,
@@ -53,6 +54,8 @@ pub struct UnsafeListen(SocketAddr);
 
 /// Most bytes of a request head, and of a connection's read buffer.
 pub(crate) const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Connections beyond the bound that are answered 503 at once.
+pub(crate) const SPARE_SEATS: usize = 64;
 /// Most header lines of a request.
 pub(crate) const HEADERS_MAX: usize = 64;
 /// The pieces in which files and logs are sent.
@@ -122,6 +125,17 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Lowers the bound on connections to what a limit on open files leaves beside so many running functions. However low
+    /// that is, connections get half of it: what the others lack then makes them wait.
+    #[must_use]
+    pub fn fitted_to(self, open_files: u64, slots: usize) -> Self {
+        let others = FILES_RESERVED.saturating_add(FILES_PER_SLOT.saturating_mul(slots as u64));
+        let left = open_files.saturating_sub(others).max(open_files / 2);
+        Self { connections: self.connections.min(usize::try_from(left).unwrap_or(usize::MAX)), ..self }
+    }
+}
+
 // === impl UnsafeListen ===
 
 impl fmt::Display for UnsafeListen {
@@ -157,6 +171,14 @@ mod tests {
         assert_eq!(Settings { insecure: true, ..Settings::default() }.check(everyone), Ok(()));
         assert_eq!(Settings::default().check("127.0.0.1:1".parse().expect("an address")), Ok(()));
         assert_eq!(Settings::default().check("[::1]:1".parse().expect("an address")), Ok(()));
+    }
+
+    #[test]
+    fn connections_leave_open_files_for_the_rest() {
+        let connections = |open_files, slots| Limits::default().fitted_to(open_files, slots).connections;
+        assert_eq!(connections(1 << 20, 8), Limits::default().connections);
+        assert_eq!(connections(1024, 8), 1024 - 256 - 8 * 16);
+        assert_eq!(connections(256, 8), 128);
     }
 
     #[test]

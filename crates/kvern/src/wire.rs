@@ -87,7 +87,10 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         functions: receiver,
         conditions: conditions(&ears),
         clock,
-        settings: options.gateway,
+        settings: kvern_gateway::Settings {
+            limits: crate::files::fit(options.gateway.limits, options.slots),
+            ..options.gateway
+        },
         metrics: Arc::clone(&metrics),
         fsync: Some(fsync),
         extra: console(&queue, &functions),

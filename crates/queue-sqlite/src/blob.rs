@@ -16,6 +16,9 @@ use kvern_queue::{Blob, Error, Payload, Stage};
 use rusqlite::Connection;
 use tokio::io::AsyncWriteExt;
 
+/// What tokio's file keeps of a write. By default it grows to the largest one and stays, for each upload.
+const FILE_BUFFER_BYTES_MAX: usize = 16 << 10;
+
 /// The folder of the files.
 #[derive(Debug, Clone)]
 pub(crate) struct BlobDir {
@@ -128,7 +131,9 @@ impl BlobDir {
         let path = self.path(&format!("{:x}-{count:x}", self.epoch));
         let unfinished = Unfinished(Some(path.clone()));
         let file = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).await;
-        Ok((file.map_err(|error| failed(&error))?, unfinished))
+        let mut file = file.map_err(|error| failed(&error))?;
+        file.set_max_buf_size(FILE_BUFFER_BYTES_MAX);
+        Ok((file, unfinished))
     }
 }
 
@@ -141,7 +146,12 @@ impl Stage for FileStage {
         self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
         if let Held::Inline(held) = &mut self.held {
             if self.bytes <= INLINE_BYTES_MAX as u64 {
-                held.extend_from_slice(&bytes);
+                // The first bytes are often all that were gathered before: they are taken over, not doubled.
+                match bytes.try_into_mut() {
+                    Ok(bytes) if held.is_empty() => *held = bytes,
+                    Ok(bytes) => held.extend_from_slice(&bytes),
+                    Err(bytes) => held.extend_from_slice(&bytes),
+                }
                 return Ok(());
             }
             let held = std::mem::take(held);
@@ -185,8 +195,5 @@ impl Drop for Unfinished {
 }
 
 fn failed(error: &std::io::Error) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::NoSpace(error.to_string()),
-        _ => Error::Broken(format!("a payload cannot be stored: {error}")),
-    }
+    Error::of_io("a payload cannot be stored", error)
 }

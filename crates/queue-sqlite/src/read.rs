@@ -1,13 +1,14 @@
 //! Readers: a few connections that only read, used on tokio's blocking threads so that no worker of the runtime waits
 //! for the disk. They see every commit that was made before they began.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use kvern_core::{Job, JobId, State};
 use kvern_queue::{Error, Stored as StoredBytes};
-use rusqlite::{Connection, OptionalExtension, Result as SqlResult};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Result as SqlResult};
 use tokio::sync::Semaphore;
 
 use crate::log;
@@ -47,13 +48,16 @@ impl Readers {
         let answered = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let kept = lock(&idle).pop();
-            let connection = kept.map_or_else(|| schema::open_reader(&path), Ok)?;
-            let answer = question(&connection);
-            lock(&idle).push(connection);
-            answer
+            let connection = kept.map_or_else(|| schema::open_reader(&path), Ok);
+            let answer = connection.and_then(|connection| {
+                let answer = question(&connection);
+                lock(&idle).push(connection);
+                answer
+            });
+            answer.unwrap_or_else(|error| Err(failed(&path, &error)))
         });
         match answered.await {
-            Ok(answer) => answer.unwrap_or_else(|error| Err(Error::Broken(error.to_string()))),
+            Ok(answer) => answer,
             Err(error) => Err(Error::Broken(error.to_string())),
         }
     }
@@ -127,6 +131,18 @@ fn exists(connection: &Connection, id: JobId) -> SqlResult<bool> {
     let mut statement = connection.prepare_cached("SELECT random FROM jobs WHERE seq = ?1")?;
     let random = statement.query_row([rows::key(id)], |row| row.get::<_, i64>(0)).optional()?;
     Ok(random.is_some_and(|random| random.cast_unsigned() == id.random()))
+}
+
+/// SQLite does not say why it cannot open a file. The system does when it is asked for the same; if that succeeds, what
+/// was missing is there again.
+fn failed(path: &Path, error: &rusqlite::Error) -> Error {
+    if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
+        return Error::Broken(error.to_string());
+    }
+    match File::open(path) {
+        Ok(_) => Error::Busy(error.to_string()),
+        Err(error) => Error::of_io("the database cannot be read", &error),
+    }
 }
 
 fn closed() -> Error {

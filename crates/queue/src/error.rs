@@ -1,5 +1,7 @@
 //! What a queue refuses, and why.
 
+use std::io;
+
 use kvern_core::{FunctionName, JobId, State};
 
 /// Every way in which a queue can say no. The text is for a person; the gateway maps the variant to a status.
@@ -47,6 +49,9 @@ pub enum Error {
     /// There is no room: the disk, or the bound on unsynced bytes. Nothing was stored. Try again later.
     #[error("there is no room to store the job: {0}")]
     NoSpace(String),
+    /// The system has too little of something for the moment, such as open files. Nothing was stored. Try again later.
+    #[error("the system has too little of something for the moment: {0}")]
+    Busy(String),
     /// The queue cannot tell whether it stored this. The same idempotency key makes a retry safe.
     #[error("the store failed while it wrote; whether the job was kept is unknown: {0}")]
     Unknown(String),
@@ -56,4 +61,24 @@ pub enum Error {
     /// Anything else that broke, as the log should have it.
     #[error("the queue failed: {0}")]
     Broken(String),
+}
+
+impl Error {
+    /// What a failed operation on a file means. `what` says what could not be done.
+    #[must_use]
+    pub fn of_io(what: &str, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(error.to_string()),
+            _ if is_scarcity(error) => Self::Busy(format!("{what}: {error}")),
+            _ => Self::Broken(format!("{what}: {error}")),
+        }
+    }
+}
+
+/// Whether the system lacks something that it will have again once others give it back: open files or memory.
+#[must_use]
+pub fn is_scarcity(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }

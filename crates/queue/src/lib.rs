@@ -9,6 +9,7 @@
 
 pub mod contract;
 
+pub mod blob;
 pub mod clock;
 pub mod error;
 pub mod events;
@@ -25,9 +26,10 @@ pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod model;
 
+pub use blob::{BlobReader, Unreadable};
 pub use clock::Clock;
 pub use contract::{Durability, Queue};
-pub use error::Error;
+pub use error::{Error, is_scarcity};
 pub use events::{Event, Hub, Watch, Watcher};
 pub use job::{
     Ask, Cursor, Filter, FunctionStats, Idempotency, Lease, LeaseState, LeaseToken, Leased, NewJob, Page, Retention,

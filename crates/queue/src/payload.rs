@@ -52,7 +52,7 @@ pub trait Stage: Send {
 pub struct Stored {
     /// Its content type, if one was given.
     pub content_type: Option<String>,
-    /// Its bytes, verified against their checksum when they are inline.
+    /// Its bytes, verified against their checksum when they are inline; [`Blob::open`] verifies a file as it is read.
     pub payload: Payload,
 }
 

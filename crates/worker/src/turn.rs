@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvern_core::{Attempt, Failure, Job, Outcome, RetryPolicy, UnixMs, next};
-use kvern_queue::{LeaseToken, Leased, Payload, Queue, Settlement};
+use kvern_core::{Attempt, Failure, FailureCode, Job, Outcome, RetryPolicy, UnixMs, next};
+use kvern_queue::{LeaseToken, Leased, Payload, Queue, Settlement, Unreadable};
 use kvern_runtime::{Context, FunctionVersion, Input, Log};
 use tokio::time::{Instant, sleep};
 
@@ -144,13 +144,14 @@ async fn run(
         deadline: shared.clock.now().after(function.timeout),
         timeout: function.timeout,
     };
-    let input = match input {
-        Payload::Inline(bytes) => Input::Bytes(bytes),
-        Payload::Blob(blob) => Input::File(blob.path, blob.bytes),
-    };
     let as_log: Arc<dyn Log> = Arc::clone(log) as Arc<dyn Log>;
     let mut append = None;
-    let running = instance.run(&context, input, output, &as_log);
+    let running = async {
+        match verified(input).await {
+            Ok(input) => instance.run(&context, input, output, &as_log).await,
+            Err(damaged) => damaged,
+        }
+    };
     let stop = until_stopped(&shared, holding, log, token, &mut append);
     let ended = attempt(running, stop, function.timeout, shared.settings.stop_grace).await;
     // Log bytes that were taken belong before the rest: the queue has them first.
@@ -158,6 +159,23 @@ async fn run(
         append.await;
     }
     ended
+}
+
+/// The input, or the outcome of a job whose stored input is not what was sent. What cannot be read now is left to the
+/// attempt, which says so.
+async fn verified(input: Payload) -> Result<Input, Outcome> {
+    let blob = match input {
+        Payload::Inline(bytes) => return Ok(Input::Bytes(bytes)),
+        Payload::Blob(blob) => blob,
+    };
+    match blob.verify().await {
+        Err(damaged @ Unreadable::Damaged { .. }) => {
+            tracing::error!(error = %damaged, "the stored input of a job is damaged");
+            let message = "the stored input does not match its checksum; the disk or the file system damaged it";
+            Err(Outcome::Failed(Failure::new(FailureCode::Damaged, message)))
+        }
+        Ok(()) | Err(Unreadable::Io(_)) => Ok(Input::File(blob.path, blob.bytes)),
+    }
 }
 
 /// Log bytes on their way to the queue. Never dropped midway: they would be lost, or doubled.
@@ -294,7 +312,7 @@ fn one_line(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kvern_core::{FailureCode, JobId, State, Tally, id::Sequence};
+    use kvern_core::{JobId, State, Tally, id::Sequence};
 
     use super::*;
 

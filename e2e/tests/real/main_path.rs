@@ -7,4 +7,5 @@ mod image_upload;
 mod lists;
 mod names;
 mod options;
+mod stalled;
 mod told;

@@ -1,8 +1,10 @@
 //! What must survive: a killed server, a killed function, a stop, a full disk. And what must not: processes.
 
+mod bit_rot;
 mod cancel;
 mod crashes;
 mod disk_full;
 mod drain;
 mod kill_nine;
 mod leftovers;
+mod open_files;

@@ -5,13 +5,16 @@
 //! drops the evidence before the service sees the headers. So every byte is watched on its way in. What makes a message
 //! invalid here: more than one line of `Content-Length` or `Transfer-Encoding`, both together, a `Transfer-Encoding`
 //! other than `chunked`, a length that is not plain digits, an underscore for the hyphen in either name, a header line
-//! that is folded or ends without CR, and a chunk size that is not 1 to 15 hexadecimal digits.
+//! that is folded or ends without CR, a chunk size that is not 1 to 15 hexadecimal digits, and the preface of HTTP/2.
 //!
 //! From the first invalid byte on, the bytes are replaced by NUL, which no HTTP parser takes: hyper then answers 400 in
 //! its turn, after the answers to what came before, and closes.
 
 /// Longest line that is kept while it comes in pieces. hyper gives up on a head long before.
 const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The first line of a client that speaks HTTP/2 at once (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Follows the bytes of one connection.
 #[derive(Debug)]
@@ -129,6 +132,8 @@ impl Framing {
                 };
                 Ok(())
             }
+            // Another version of HTTP follows, which hyper would close on without a word.
+            State::Head if line == HTTP2_PREFACE => Err(Spoilt),
             State::Head if !self.head.is_past_request_line => {
                 self.head.is_past_request_line = true;
                 Ok(())

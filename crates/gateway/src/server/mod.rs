@@ -1,23 +1,24 @@
 //! The accept loop, and its end.
 //!
 //! Not `axum::serve`: it sets no timer and no bound, so a client that sends half a request keeps its connection for ever
-//! (measured: `docs/decisions/dep-hyper.md`). Here a permit is taken before a connection is accepted, every wait has an end, and the
+//! (measured: `docs/decisions/dep-hyper.md`). Here a seat is taken before a connection is accepted, every wait has an end, and the
 //! tasks of the connections belong to the loop, which waits for them.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::{Gateway, Parts};
+use crate::server::seats::Seats;
 
 mod connection;
 mod framing;
+mod seats;
 mod stream;
 
 /// The wait after a failed accept: doubles from the first to the second while they go on failing.
@@ -35,11 +36,11 @@ pub struct Drained {
 /// Waits for a job (`?wait=`) and followed logs end at once in a drain: their answers say how far things are.
 pub async fn run(listener: TcpListener, parts: Parts, shutdown: CancellationToken) -> Drained {
     let gateway = Arc::new(Gateway::new(parts, shutdown.clone()));
-    let permits = Arc::new(Semaphore::new(gateway.limits().connections));
+    let seats = Seats::new(gateway.limits().connections);
     let mut connections = JoinSet::new();
     let mut backoff = BACKOFF.0;
     loop {
-        // Both steps may be dropped: a permit goes back, and a connection is accepted whole or not at all.
+        // Each may be dropped: see `Seats::accept`.
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -47,17 +48,16 @@ pub async fn run(listener: TcpListener, parts: Parts, shutdown: CancellationToke
                 look_at(ended);
                 continue;
             }
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = seats.accept(&listener) => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
+            Ok((stream, seat)) => {
                 backoff = BACKOFF.0;
                 let gateway = Arc::clone(&gateway);
                 // A token of its own: thousands of connections asking one token would meet at its lock.
                 let stop = shutdown.child_token();
                 connections.spawn(async move {
-                    connection::serve(stream, &gateway, stop).await;
-                    drop(permit);
+                    connection::serve(stream, &seat, &gateway, stop).await;
                 });
             }
             Err(error) if is_about_one_connection(&error) => {}
@@ -71,15 +71,6 @@ pub async fn run(listener: TcpListener, parts: Parts, shutdown: CancellationToke
     }
     drop(listener);
     drain(connections, gateway.limits().drain).await
-}
-
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
 }
 
 /// The client went away between its handshake and our accept: nothing is wrong here.

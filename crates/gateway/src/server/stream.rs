@@ -3,8 +3,8 @@
 //! hyper's own `header_read_timeout` cannot tell a client that has said nothing yet, or half a head, from one that keeps an
 //! idle connection for later, so it bounds only the idle time; the rest is bounded here:
 //!
-//! - the first byte, and a head that was begun, must be whole within [`Limits::head`];
-//! - a client that takes none of our bytes for [`Limits::write`] is cut off;
+//! - the first byte, and a head that was begun, must be whole within [`crate::Limits::head`];
+//! - a client that takes none of our bytes for [`crate::Limits::write`] is cut off;
 //! - after an answer that came before the end of its request (413, 401, ...), closing at once would reset the connection
 //!   and the client would never see the answer. So the rest is read and thrown away, for at most [`LINGER`].
 
@@ -18,11 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::framing::{Framing, State};
-use crate::settings::Limits;
 
 /// How long a connection with an unread request stays open after the answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BUFFER_BYTES: usize = 8 << 10;
+/// Most bytes of one read. hyper doubles its buffer, up to the bound on a head, whenever a read fills it, and each buffer
+/// that it outgrows stays with the allocator: this is just too little to fill its first one.
+const READ_BYTES_MAX: usize = (8 << 10) - 1;
 
 /// A stream under watch.
 #[derive(Debug)]
@@ -44,12 +46,13 @@ struct Patience {
 // === impl Guarded ===
 
 impl<S> Guarded<S> {
-    pub(super) fn new(inner: S, limits: &Limits) -> Self {
+    /// `head` and `write` are the bounds on the waits for a head and for a client that takes nothing.
+    pub(super) fn new(inner: S, head: Duration, write: Duration) -> Self {
         Self {
             inner,
             framing: Framing::new(),
-            head: Patience::started(limits.head),
-            write: Patience::new(limits.write),
+            head: Patience::started(head),
+            write: Patience::new(write),
             is_shut: false,
         }
     }
@@ -59,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+        match poll_read_some(Pin::new(&mut this.inner), cx, buf) {
             Poll::Ready(Ok(())) => {
                 this.framing.watch(&mut buf.filled_mut()[before..]);
                 if this.framing.state() == State::Head {
@@ -123,6 +126,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             }
         }
     }
+}
+
+/// Reads at most [`READ_BYTES_MAX`].
+fn poll_read_some<S: AsyncRead>(
+    stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    if buf.remaining() <= READ_BYTES_MAX {
+        return stream.poll_read(cx, buf);
+    }
+    let mut some = ReadBuf::new(buf.initialize_unfilled_to(READ_BYTES_MAX));
+    ready!(stream.poll_read(cx, &mut some))?;
+    let count = some.filled().len();
+    buf.advance(count);
+    Poll::Ready(Ok(()))
 }
 
 // === impl Patience ===

@@ -50,6 +50,7 @@ async fn a_paused_function_says_so_and_still_takes_jobs() {
     let server = Server::start().await;
     assert_eq!(server.get("/v1/functions/hello").await.json()["paused"], false);
     assert_eq!(server.post("/v1/functions/hello/pause", "").await.json()["paused"], true);
+    assert_eq!(server.post("/v1/functions/hello", "hi").await.text(), "hi", "calls go on");
     server.submit().await;
     let function = server.get("/v1/functions/hello").await.json();
     assert_eq!((&function["paused"], &function["jobs"]["queued"]), (&true.into(), &1.into()));
@@ -68,7 +69,7 @@ async fn functions_are_listed_without_their_secrets() {
         .iter()
         .map(|f| f["name"].as_str().expect("a name"))
         .collect();
-    assert_eq!(names, ["hello", "report", "small", "upload"]);
+    assert_eq!(names, ["hello", "report", "small", "upload", "visit"]);
     assert_eq!(functions["functions"][3]["route"], "POST /submit-job");
     assert_eq!(functions["functions"][2]["error"], "no such file");
     assert_eq!(functions["functions"][0]["env"], serde_json::json!(["SECRET"]));

@@ -42,6 +42,22 @@ async fn the_function_s_own_errors_pass_through() {
 }
 
 #[tokio::test]
+async fn a_function_s_page_lives_in_an_origin_of_its_own() {
+    let server = Server::start().await;
+    server.play(async |_| {
+        let body = Body::Bytes("<script>fetch('/v1/jobs')</script>".into());
+        Ok(Reply { status: None, content_type: "text/html".to_owned(), body })
+    });
+    for answer in [server.get("/report").await, server.post(HELLO, "").await] {
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("sandbox ") && policy.contains("allow-scripts"), "{policy}");
+        assert!(!policy.contains("allow-same-origin"), "{policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("content-type"), "text/html");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_call_says_what_the_function_said() {
     let server = Server::start().await;
     for (code, status, word) in [
@@ -90,6 +106,18 @@ async fn a_call_takes_no_options_of_a_job() {
 }
 
 #[tokio::test]
+async fn a_key_that_a_call_cannot_keep_is_refused() {
+    let server = Server::start().await;
+    server.play(async |_| panic!("the function must not run"));
+    for key in ["k1", "not a key"] {
+        server.send("POST", HELLO, &[("idempotency-key", key)], "").await.problem(400, "bad_idempotency_key");
+        server.send("GET", "/report", &[("idempotency-key", key)], "").await.problem(400, "bad_idempotency_key");
+    }
+    let job = [("idempotency-key", "k1"), ("prefer", "respond-async")];
+    assert_eq!(server.send("POST", HELLO, &job, "").await.status, 202, "a job takes it");
+}
+
+#[tokio::test]
 async fn a_streamed_input_over_the_limit_is_a_413_whatever_the_function_makes_of_it() {
     let server = Server::start().await;
     server.play(async |call| match collect(call.body).await {
@@ -117,6 +145,37 @@ async fn a_synchronous_route_is_a_call() {
     assert_eq!((answer.status, answer.text(), answer.header("content-type")), (200, "a,b", "text/csv"));
     let head = server.send("HEAD", "/report", &[], "").await;
     assert_eq!((head.status, head.text(), head.header("content-length")), (200, "", "3"));
+}
+
+#[tokio::test]
+async fn a_look_at_the_head_of_a_route_submits_nothing() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/hook").await.status, 202);
+    let head = server.send("HEAD", "/hook", &[], "").await;
+    assert_eq!((head.status, head.header("allow")), (405, "GET, OPTIONS"));
+    let head = server.send("HEAD", "/report", &[("prefer", "respond-async")], "").await;
+    assert_eq!(head.status, 405);
+    assert_eq!(server.jobs(), 1);
+}
+
+#[tokio::test]
+async fn an_image_on_another_site_runs_no_function() {
+    let server = Server::start().await;
+    server.play(async |_| panic!("the function must not run"));
+    for path in ["/hook", "/report"] {
+        let answer = server.send("GET", path, &[("sec-fetch-site", "cross-site")], "").await;
+        answer.problem(403, "forbidden_host");
+    }
+    assert_eq!(server.jobs(), 0);
+    for site in ["none", "same-origin"] {
+        assert_eq!(server.send("GET", "/hook", &[("sec-fetch-site", site)], "").await.status, 202, "{site}");
+    }
+    let page = server.send("GET", "/ui", &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(page.status, 200, "a link to the console is a link");
+    let token = kvern_gateway::Token::new("s3cret");
+    let guarded = Server::with(kvern_gateway::Settings { token: Some(token), ..Default::default() }).await;
+    let headers = [("sec-fetch-site", "cross-site"), ("authorization", "Bearer s3cret")];
+    assert_eq!(guarded.send("GET", "/hook", &headers, "").await.status, 202, "who has the token may");
 }
 
 #[tokio::test]

@@ -34,16 +34,18 @@ async fn idle_connections_are_closed_and_waits_end_at_once() {
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     until(&mut idle, "ok\n").await;
     let logs = begin(server.address, "GET", &format!("/v1/jobs/{id}/logs?follow"), &[], "").await;
+    let events = begin(server.address, "GET", "/ui/events", &[], "").await;
     let path = format!("/v1/jobs/{id}?wait=60s");
     let waiting = server.get(&path);
     let stop = async {
-        // The wait has begun once its connection is there: it is the fourth, and its request came with it.
-        server.until_metric("kvern_http_connections 4").await;
+        // The wait has begun once its connection is there: it is the fifth, and its request came with it.
+        server.until_metric("kvern_http_connections 5").await;
         server.stop.cancel();
     };
     let (answer, ()) = within(async { tokio::join!(waiting, stop) }).await;
     assert_eq!((answer.status, &answer.json()["state"]), (200, &"queued".into()));
     assert_eq!(whole(logs).await.status, 200);
+    assert_eq!(whole(events).await.text(), "data: 1\n\n", "a page's stream ends, and is not broken off");
     assert_eq!(until_closed(&mut idle).await, "");
     assert_eq!(within(server.ended).await.expect("no panic"), Drained { cut_off: 0 });
 }

@@ -48,6 +48,14 @@ async fn what_came_before_is_still_answered() {
 }
 
 #[tokio::test]
+async fn a_client_that_speaks_http2_at_once_is_answered() {
+    let server = Server::start().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let answer = raw(server.address, preface).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_request_without_a_host_is_refused() {
     let server = Server::start().await;
     let close = "Connection: close\r\n\r\n";

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use kvern_core::{Failure, FailureCode};
 use kvern_queue::{Blob, Payload, Queue, Stored};
 use tokio::time::Instant;
 
+use crate::client::within;
 use crate::server::Server;
 
 #[tokio::test]
@@ -50,16 +52,39 @@ async fn a_result_comes_with_its_own_content_type_and_runs_in_no_browser() {
 async fn a_large_result_is_streamed_from_its_file() {
     let server = Server::start().await;
     let id = server.submit().await;
-    let file = tempfile::NamedTempFile::new().expect("a file");
     let bytes: Vec<u8> = (0..2_000_000u32).map(|at| (at % 249) as u8).collect();
-    std::fs::write(file.path(), &bytes).expect("written");
-    let blob = Blob { path: file.path().to_owned(), bytes: bytes.len() as u64, crc32c: 0 };
-    *server.queue.result.lock().expect("no panic in here") =
-        Some(Stored { content_type: None, payload: Payload::Blob(blob) });
+    let _file = large_result(&server, &bytes, &bytes);
     let answer = server.get(&format!("/v1/jobs/{id}/result")).await;
     assert_eq!(answer.header("content-length"), "2000000");
     assert_eq!(answer.header("content-type"), "application/octet-stream");
     assert!(answer.body == bytes);
+}
+
+/// Gives every job a result that was stored as one and is another.
+fn large_result(server: &Server, stored: &[u8], is: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), is).expect("written");
+    let blob = Blob { path: file.path().to_owned(), bytes: stored.len() as u64, crc32c: crc32c::crc32c(stored) };
+    *server.queue.result.lock().expect("no panic in here") =
+        Some(Stored { content_type: None, payload: Payload::Blob(blob) });
+    file
+}
+
+#[tokio::test]
+async fn a_large_result_that_is_damaged_is_never_given_whole() {
+    let server = Server::start().await;
+    let path = format!("/v1/jobs/{}/result", server.submit().await);
+    let stored = vec![7; 200_000];
+    let mut flipped = stored.clone();
+    flipped[1000] ^= 1;
+    let file = large_result(&server, &stored, &flipped);
+    let answer = crate::client::begin(server.address, "GET", &path, &[], "").await;
+    assert_eq!(answer.headers()["content-length"], "200000");
+    assert!(within(answer.collect()).await.is_err(), "the answer breaks off before its end");
+    drop(file);
+    server.get(&path).await.problem(500, "damaged");
+    let _file = large_result(&server, &stored, &stored[..199_999]);
+    server.get(&path).await.problem(500, "damaged");
 }
 
 #[tokio::test]

@@ -60,6 +60,12 @@ async fn pages_of_the_binary_are_served_beside_the_api() {
     let server = Server::start().await;
     assert_eq!(server.get("/ui").await.text(), "a page");
     server.get("/ui/nothing").await.problem(404, "not_found");
+    assert_eq!(server.send("HEAD", "/ui", &[], "").await.status, 200);
+    let posted = server.post("/ui", "").await;
+    assert_eq!(posted.problem(405, "method_not_allowed")["hint"], "use GET");
+    assert_eq!(posted.header("allow"), "GET, HEAD, OPTIONS");
+    let options = server.send("OPTIONS", "/ui", &[], "").await;
+    assert_eq!((options.status, options.header("allow")), (204, "GET, HEAD, OPTIONS"));
 }
 
 #[tokio::test]

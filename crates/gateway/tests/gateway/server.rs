@@ -1,4 +1,4 @@
-//! The one setup: a gateway on a port of its own, with the functions `hello`, `small` and two with routes.
+//! The one setup: a gateway on a port of its own, with the functions `hello`, `small` and three with routes.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -68,7 +68,19 @@ fn functions() -> Vec<Function> {
         Function { max_input: 1000, max_queued: 2, ..function("small") },
         with_route("upload", "POST", "/submit-job", Mode::Async),
         with_route("report", "GET", "/report", Mode::Sync),
+        with_route("visit", "GET", "/hook", Mode::Async),
     ]
+}
+
+/// A page, and a stream that says one thing and then waits for a next one.
+fn pages() -> axum::Router {
+    let events = async || {
+        let first = futures_util::stream::once(async { Ok::<_, std::convert::Infallible>("data: 1\n\n") });
+        axum::body::Body::from_stream(futures_util::StreamExt::chain(first, futures_util::stream::pending()))
+    };
+    axum::Router::new()
+        .route("/ui", axum::routing::get(async || "a page"))
+        .route("/ui/events", axum::routing::get(events))
 }
 
 // === impl Server ===
@@ -108,7 +120,7 @@ impl Server {
                 sum: 0.5,
                 count: 3,
             })),
-            extra: axum::Router::new().route("/ui", axum::routing::get(async || "a page")),
+            extra: pages(),
         };
         let stop = CancellationToken::new();
         let ended = tokio::spawn(run(listener, parts, stop.clone()));

@@ -123,11 +123,18 @@ async fn a_client_that_takes_nothing_is_cut_off() {
 }
 
 #[tokio::test]
-async fn the_connections_are_bounded_and_the_next_one_waits() {
+async fn a_connection_beyond_the_bound_is_told_to_come_again() {
     let server = Server::with_limits(Limits { connections: 2, ..Limits::default() }).await;
-    let (first, _second) = (connected(&server).await, connected(&server).await);
-    let mut third = connected(&server).await;
-    third.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("sent");
+    let (first, mut second) = (connected(&server).await, connected(&server).await);
+    // Answered once, so both are accepted.
+    second.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    until(&mut second, "ok\n").await;
+    let refused = server.post("/v1/functions/hello/jobs", vec![0; 100_000]).await;
+    refused.problem(503, "too_busy");
+    assert_eq!((refused.header("retry-after"), refused.header("connection")), ("1", "close"));
+    assert_eq!(server.get("/healthz").await.text(), "ok\n", "a probe is answered");
+    assert_eq!(server.get("/readyz").await.status, 200);
+    assert_eq!(server.jobs(), 0);
     drop(first);
-    assert!(until_closed(&mut third).await.ends_with("ok\n"));
+    crate::client::within(async { while server.get("/v1/jobs").await.status != 200 {} }).await;
 }

@@ -6,6 +6,27 @@ use kvern_queue::{Payload, Queue};
 use crate::server::Server;
 
 #[tokio::test]
+async fn an_accepted_job_keeps_its_202_when_the_wait_for_it_fails() {
+    let server = Server::start().await;
+    let prefer = [("prefer", "respond-async, wait=30")];
+    let asking = server.send("POST", "/v1/functions/hello", &prefer, "hi");
+    let failing = async {
+        crate::client::within(async {
+            while server.jobs() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        server.queue.fail_next(kvern_queue::Error::Closed("it stops".to_owned()));
+        // The move makes the waiting request read the record again.
+        server.lease().await;
+    };
+    let (answer, ()) = tokio::join!(asking, failing);
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(answer.header("location"), format!("/v1/jobs/{}", answer.id()));
+}
+
+#[tokio::test]
 async fn a_submit_is_answered_with_its_job() {
     let server = Server::start().await;
     let headers = [("content-type", "image/jpeg")];

@@ -88,6 +88,15 @@ fn malformed_idempotency_key() {
 }
 
 #[test]
+fn idempotency_key_on_a_call() {
+    let Some(server) = SERVER.get() else { return };
+    let answer = nothing_is_lost(&server.http, || {
+        server.http.ask("POST", "/v1/functions/good", &[("idempotency-key", "order-17")], b"{}")
+    });
+    told("an Idempotency-Key on a call").is(&problem(&answer));
+}
+
+#[test]
 fn same_key_with_another_body() {
     let Some(server) = SERVER.get() else { return };
     let http = &server.http;

@@ -79,3 +79,19 @@ fn a_second_signal_stops_at_once() {
         (server.http.get(&format!("/v1/jobs/{id}")).json()["state"] == "running").then_some(())
     });
 }
+
+#[test]
+fn an_open_console_holds_no_stop_up() {
+    let mut server = Server::start_with(&[("kvern.toml", MANIFEST)], &["--drain", "10m"]);
+    let http = server.http.clone();
+    let console = std::thread::spawn(move || http.try_ask("GET", "/ui/events", &[], b""));
+    until("the console to be there", || {
+        let metrics = server.http.get("/metrics").text();
+        metrics.lines().any(|line| line == "kvern_http_connections 2").then_some(())
+    });
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    let told = console.join().expect("no panic").expect("the stream ends like any answer");
+    assert!(told.text().contains("snapshot"), "{}", told.text());
+    assert!(server.log().contains("cut_off: 0"), "{}", server.log());
+}

@@ -1,0 +1,34 @@
+//! The limit on open files: every connection, pipe and stored file of the server counts against it.
+
+use kvern_gateway::Limits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the limit as far as the system lets us, and lowers the bound on connections to what it leaves room for. Many
+/// systems give a process 1024 and allow it far more.
+pub(crate) fn fit(limits: Limits, slots: usize) -> Limits {
+    let open_files = raised();
+    let wanted = limits.connections;
+    let limits = limits.fitted_to(open_files, slots);
+    if limits.connections < wanted {
+        tracing::warn!(
+            connections = limits.connections,
+            wanted,
+            open_files,
+            "fewer connections than wanted: the limit on open files is low (`ulimit -Hn`, or LimitNOFILE= of systemd)"
+        );
+    }
+    limits
+}
+
+fn raised() -> u64 {
+    let before = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: before.maximum, maximum: before.maximum };
+    let limit = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => wanted,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files cannot be raised");
+            before
+        }
+    };
+    limit.current.unwrap_or(u64::MAX)
+}
