@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod config;
 mod exit;
+mod lone;
 mod manifest;
 mod noise;
 mod observe;
