@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 the operation failed · 2 usage or configuration · 3 not found · 4 conflict · 5 not allowed · \
@@ -140,6 +140,7 @@ pub(crate) enum Role {
 
 /// `kvern invoke`
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("as a job").args(["asynchronous", "wait"]).multiple(true)))]
 pub(crate) struct Invoke {
     /// The function.
     pub(crate) name: String,
@@ -155,8 +156,8 @@ pub(crate) struct Invoke {
     /// Make it a job and wait this long for its result.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
-    /// Idempotency key: the same key makes one job, however often it is sent.
-    #[arg(long, value_name = "KEY")]
+    /// Idempotency key: the same key makes one job, however often it is sent. A call is no job and has none.
+    #[arg(long, value_name = "KEY", requires = "as a job")]
     pub(crate) key: Option<String>,
 }
 

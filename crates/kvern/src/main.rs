@@ -17,6 +17,7 @@ mod project;
 mod show;
 mod signals;
 mod verbs;
+mod wait;
 mod watch;
 mod wire;
 

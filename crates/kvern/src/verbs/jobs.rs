@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::cli::{Format, Global, JobsVerb};
 use crate::client::Client;
 use crate::exit::{Code, Outcome, Stop};
-use crate::print;
-use crate::show;
+use crate::{print, show, wait};
 
 /// Does what the verb says.
 pub(crate) async fn run(global: &Global, verb: &JobsVerb) -> Outcome {
@@ -60,11 +59,12 @@ async fn list(global: &Global, client: &Client, filters: &[(&str, Option<&str>)]
 
 async fn get(global: &Global, client: &Client, id: &str, wait: Option<Duration>) -> Outcome {
     let id = checked(id)?;
-    let query = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
-    let job = client.get(&format!("/v1/jobs/{id}{query}")).await?.json()?;
+    let job = match wait {
+        Some(wait) => wait::until_final(client, id, wait::deadline(wait)).await?,
+        None => client.get(&format!("/v1/jobs/{id}")).await?.json()?,
+    };
     show::job(global, &job);
-    let is_final = matches!(show::text(&job, "state"), "succeeded" | "failed" | "cancelled");
-    if wait.is_some() && !is_final {
+    if wait.is_some() && !wait::is_final(&job) {
         return Err(Stop::new(Code::TimedOut, format!("job {id} is still {}", show::text(&job, "state"))));
     }
     Ok(())

@@ -30,13 +30,18 @@ fn each_exit_code_means_what_the_help_says() {
     let broken = server.home.join("broken.toml");
     std::fs::write(&broken, "[functions.x]\nexce = [\"cat\"]\n").expect("written");
     let broken = broken.display().to_string();
-    let cases: [(i32, &[&str]); 20] = [
+    let cases: [(i32, &[&str]); 24] = [
         (0, &["invoke", "good", "-d", "x"]),
         (0, &["invoke", "good", "-d", "x", "--wait", "30s"]),
         (1, &["invoke", "failing"]),
         // The function says that its caller sent what it cannot take.
         (2, &["invoke", "bad"]),
+        (2, &["invoke", "bad", "--wait", "30s"]),
         (2, &["invoke"]),
+        // A call has no key, and a name is no path.
+        (2, &["invoke", "good", "--key", "k1"]),
+        (2, &["invoke", "good/jobs", "-d", "x"]),
+        (0, &["invoke", "good", "--key", "k1", "--async"]),
         (2, &["jobs", "list", "--color"]),
         (2, &["jobs", "get", "no-id"]),
         (2, &["jobs", "list", "--state", "sleeping"]),
