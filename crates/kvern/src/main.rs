@@ -11,6 +11,7 @@ mod lone;
 mod manifest;
 mod noise;
 mod observe;
+mod plain;
 mod port;
 mod print;
 mod project;

@@ -9,6 +9,7 @@ use kvern_gateway::{Condition, Metrics};
 use kvern_runtime::{FunctionVersion, Version};
 use kvern_worker::{LoadError, Loaded, Observer, Settled};
 
+use crate::plain::plain;
 use crate::print::{self, Colour};
 
 /// Passes on what the worker tells.
@@ -130,7 +131,7 @@ impl Observer for Ears {
     fn printed(&self, _function: &FunctionName, _job: Option<JobId>, bytes: &[u8]) {
         if self.lines == Lines::EachJob {
             for line in String::from_utf8_lossy(bytes).lines() {
-                print::say(&print::paint(&format!("           │ {line}"), Colour::Dim));
+                print::say(&print::paint(&format!("           │ {}", plain(line)), Colour::Dim));
             }
         }
     }
@@ -175,13 +176,14 @@ impl Observer for Ears {
         tracing::error!(%function, %error, serving = serving.map(ToString::to_string), "a version could not be made ready");
         if self.lines == Lines::EachJob {
             self.say_cause();
-            print::say(&print::paint(&format!("{} ✖ {function} cannot start: {error}", now()), Colour::Bad));
+            let error_text = plain(&error.to_string());
+            print::say(&print::paint(&format!("{} ✖ {function} cannot start: {error_text}", now()), Colour::Bad));
             let words = match error {
                 LoadError::Start(failure) => failure.trace.as_deref(),
                 LoadError::Prepare(error) => error.detail.as_deref(),
             };
             for line in words.into_iter().flat_map(str::lines) {
-                print::say(&format!("           {line}"));
+                print::say(&format!("           {}", plain(line)));
             }
             if serving.is_some() {
                 print::say("           the version before goes on; save a better one");
@@ -193,7 +195,7 @@ impl Observer for Ears {
         match self.lines {
             Lines::EachJob => {
                 self.say_cause();
-                print::say(&format!("  {line}"));
+                print::say(&format!("  {}", plain(line)));
             }
             Lines::Log => tracing::info!(step = line, "preparing"),
         }
@@ -230,9 +232,9 @@ fn print_end(function: &FunctionName, failure: Option<&Failure>, run: Duration, 
         print::paint("✖", Colour::Bad),
         print::paint(what, Colour::Dim)
     ));
-    print::say(&print::paint(&format!("           {failure}"), Colour::Bad));
+    print::say(&print::paint(&format!("           {}", plain(&failure.to_string())), Colour::Bad));
     for line in failure.trace.iter().flat_map(|trace| trace.lines()) {
-        print::say(&format!("           {line}"));
+        print::say(&format!("           {}", plain(line)));
     }
 }
 

@@ -219,6 +219,19 @@ fn a_failure_shows_the_users_own_line() {
 }
 
 #[test]
+fn what_a_job_says_does_not_command_the_terminal() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    let code = "def f():\n    print('\\x1b[2J')\n    raise ValueError('\\x1b]0;pwn\\x07 \\u202e')\n";
+    let dev = Dev::start(&[("f.py", code)], &["f.py"]);
+    let _ = dev.http.post("/v1/functions/f", "{}");
+    dev.sees("ValueError: \\u{1b}]0;pwn\\u{7} \\u{202e}");
+    dev.sees("│ \\u{1b}[2J");
+    assert!(!dev.seen().chars().any(|c| c == '\x1b' || c == '\x07' || c == '\u{202e}'), "{}", dev.seen());
+}
+
+#[test]
 fn a_save_reloads_and_a_broken_one_changes_nothing() {
     if !needs::programs(&["python3"]) {
         return;

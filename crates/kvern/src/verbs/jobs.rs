@@ -76,7 +76,8 @@ async fn result(client: &Client, id: &str) -> Outcome {
 
 async fn logs(client: &Client, id: &str, follow: bool) -> Outcome {
     let query = if follow { "?follow=true" } else { "" };
-    client.stream(&format!("/v1/jobs/{}/logs{query}", checked(id)?), |piece| print::data(&piece)).await
+    let mut pending = Vec::new();
+    client.stream(&format!("/v1/jobs/{}/logs{query}", checked(id)?), |piece| print::log(&piece, &mut pending)).await
 }
 
 async fn retry(global: &Global, client: &Client, ids: &[String]) -> Outcome {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::cli::{Global, Logs};
 use crate::client::Client;
 use crate::exit::Outcome;
-use crate::print::{self, Colour};
+use crate::print;
 use crate::show;
 
 /// Jobs whose logs are followed at once; the others are printed when they have finished.
@@ -81,7 +81,7 @@ fn take_moves(buffer: &mut Vec<u8>) -> Vec<(String, String)> {
 }
 
 async fn print_log(client: &Client, function: &str, id: &str, follow: bool) -> Outcome {
-    let prefix = print::paint(&format!("{function} {}", short(id)), Colour::Dim);
+    let whose = format!("{function} {}", short(id));
     let mut rest = Vec::new();
     let query = if follow { "?follow=true" } else { "" };
     client
@@ -89,12 +89,12 @@ async fn print_log(client: &Client, function: &str, id: &str, follow: bool) -> O
             rest.extend_from_slice(&piece);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                print::line(&format!("{prefix} {}", String::from_utf8_lossy(&line).trim_end()));
+                print::line_of(&whose, String::from_utf8_lossy(&line).trim_end());
             }
         })
         .await?;
     if !rest.is_empty() {
-        print::line(&format!("{prefix} {}", String::from_utf8_lossy(&rest)));
+        print::line_of(&whose, &String::from_utf8_lossy(&rest));
     }
     Ok(())
 }
