@@ -96,6 +96,31 @@ fn a_token_is_needed_where_there_is_one() {
     assert_eq!(guarded.cli(&["healthcheck"]).0, 0, "a probe needs none");
 }
 
+/// What a script leaves that found no secret would open the server to everybody.
+#[test]
+fn an_empty_token_starts_no_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write("kvern.toml", MANIFEST);
+    write("blank", " \n");
+    let listen = format!("0.0.0.0:{}", kvern_e2e::server::free_port());
+    for (arguments, name, value) in [
+        (&["--token", ""][..], "KVERN_LOG", "info"),
+        (&[], "KVERN_TOKEN", ""),
+        (&[], "KVERN_TOKEN", "  "),
+        (&[], "KVERN_TOKEN_FILE", "blank"),
+    ] {
+        let mut command = Command::new(kvern());
+        command.args(["serve", "--data", "data", "--listen", &listen]).args(arguments).current_dir(folder.path());
+        command.env_remove("KVERN_TOKEN").env_remove("KVERN_TOKEN_FILE").env(name, value);
+        let output = command.output().expect("kvern runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {name}={value:?}: {said}");
+        assert!(said.contains("is empty"), "{said}");
+        assert!(!folder.path().join("data").exists(), "nothing was touched");
+    }
+}
+
 #[test]
 fn a_server_that_is_not_there_is_code_six() {
     let port = kvern_e2e::server::free_port();
