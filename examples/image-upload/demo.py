@@ -213,9 +213,9 @@ def stay(server):
 
 def main():
     server = Server(sys.argv[1])
-    # A server left behind would hold the port and the data directory.
-    for hangup in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(hangup, interrupt)
+    # A server left behind would hold the port and the data directory. INT too: a shell's background jobs ignore it.
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, interrupt)
     shutil.rmtree(STATE, ignore_errors=True)
     shutil.rmtree(HERE / "data", ignore_errors=True)
     STATE.mkdir(mode=0o700)
