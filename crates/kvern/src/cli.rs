@@ -1,13 +1,17 @@
 //! The command line: verbs, flags and their help. Nothing is done here.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 the operation failed · 2 usage or configuration · 3 not found · 4 conflict · 5 not allowed · \
 6 cannot reach the server · 7 timed out";
+
+/// Without a slot nothing would ever run; more attempts at once than this no box of ours starts.
+const SLOTS: RangeInclusive<i64> = 1..=65_536;
 
 /// Turns this box into a private serverless platform.
 #[derive(Debug, Parser)]
@@ -124,8 +128,8 @@ pub(crate) struct Serve {
     #[arg(long = "host", env = "KVERN_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = kvern_manifest::host_name)]
     pub(crate) hosts: Vec<String>,
     /// Attempts at once over all functions.
-    #[arg(long, env = "KVERN_SLOTS", value_name = "N", default_value_t = 256)]
-    pub(crate) slots: usize,
+    #[arg(long, env = "KVERN_SLOTS", value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(SLOTS))]
+    pub(crate) slots: u32,
     /// How long running jobs may go on after SIGTERM.
     #[arg(long, env = "KVERN_DRAIN", value_name = "TIME", default_value = "20s", value_parser = duration)]
     pub(crate) drain: Duration,

@@ -44,7 +44,7 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
         data,
         manifest,
         gateway,
-        slots: serve.slots,
+        slots: usize::try_from(serve.slots).unwrap_or(usize::MAX),
         drain: serve.drain,
         lines: Lines::Log,
     })
@@ -82,16 +82,10 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
     })
 }
 
-/// Reads `HOST:PORT`, with `localhost` for 127.0.0.1 and an empty host for every address.
+/// The address to listen on.
 pub(crate) fn address(listen: &str) -> Result<SocketAddr, Stop> {
-    let spelled = match listen.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}")) {
-        Some(spelled) => spelled,
-        None => listen.strip_prefix(':').map_or_else(|| listen.to_owned(), |port| format!("0.0.0.0:{port}")),
-    };
-    spelled.parse().map_err(|_| {
-        Stop::usage(format!("`{listen}` is not an address to listen on"))
-            .hint("write it as 127.0.0.1:8080 or [::1]:8080")
-    })
+    kvern_manifest::listen_address(listen)
+        .map_err(|bad| Stop::usage(format!("`{listen}` is {bad}")).hint("write it as 127.0.0.1:8080 or [::1]:8080"))
 }
 
 fn check_queue(queue: Option<&str>) -> Outcome {

@@ -90,6 +90,12 @@ fn bad_flag() {
 }
 
 #[test]
+fn no_slot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    told("no slot at all").is(&run_of(&run_in(folder.path(), &["serve", "--slots", "0"])));
+}
+
+#[test]
 fn bad_duration() {
     let folder = tempfile::tempdir().expect("a folder");
     told("a time without a unit").is(&run_of(&run_in(folder.path(), &["invoke", "hello", "--wait", "5"])));

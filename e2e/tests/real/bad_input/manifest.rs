@@ -69,6 +69,12 @@ fn not_toml() {
 }
 
 #[test]
+fn what_cannot_be_served() {
+    let folder = folder("[server]\nlisten = \"myhost:8080\"\nqueue = \"banana\"\n");
+    told("a place that cannot be served, in the manifest").is(&run_of(&run_in(folder.path(), &["check"])));
+}
+
+#[test]
 fn no_manifest() {
     let folder = tempfile::tempdir().expect("a folder");
     told("no manifest").is(&run_of(&serve(folder.path(), &[])));
