@@ -42,7 +42,7 @@ pub(crate) struct Global {
 pub(crate) enum Format {
     /// Columns for people.
     Table,
-    /// One JSON document.
+    /// One JSON document; of logs, one per line. The bytes of jobs and scripts stay what they are.
     Json,
 }
 

@@ -15,6 +15,7 @@ mod plain;
 mod port;
 mod print;
 mod project;
+mod reloads;
 mod show;
 mod signals;
 mod verbs;
@@ -54,8 +55,8 @@ fn run(cli: &Cli) -> Outcome {
         Verb::Logs(logs) => client_runtime()?.block_on(verbs::logs::run(global, logs)),
         Verb::Healthcheck(check) => client_runtime()?.block_on(verbs::healthcheck::run(global, check)),
         Verb::Check(check) => verbs::check::run(global, check),
-        Verb::New(new) => verbs::new::run(new),
-        Verb::Reload(reload) => verbs::reload::run(reload),
+        Verb::New(new) => verbs::new::run(global, new),
+        Verb::Reload(reload) => verbs::reload::run(global, reload),
         Verb::Token => verbs::token::run(global),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

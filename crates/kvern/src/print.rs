@@ -46,6 +46,11 @@ pub(crate) fn json(value: &serde_json::Value) {
     data(format!("{}\n", plain_json(&serde_json::to_string_pretty(value).unwrap_or_default())).as_bytes());
 }
 
+/// A JSON document on a line of its own, where documents come one after the other.
+pub(crate) fn json_line(value: &serde_json::Value) {
+    data(format!("{}\n", plain_json(&value.to_string())).as_bytes());
+}
+
 /// Rows under headings, in columns as wide as they must be.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
     // Before they are measured.

@@ -11,7 +11,7 @@ use kvern_manifest::Manifest;
 use kvern_queue::{Clock, Queue};
 use kvern_queue_sqlite::{BOUNDS_US, OpenError, SqliteQueue};
 use kvern_runtime::{ProcessRuntime, prepare, process};
-use kvern_worker::Worker;
+use kvern_worker::{Loaded, Worker};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -158,13 +158,14 @@ impl Server {
 
 impl Reloader {
     /// Takes over another manifest: the gateway at once, each function when its new version is ready.
-    pub(crate) async fn reload(&self, manifest: Manifest) {
+    pub(crate) async fn reload(&self, manifest: Manifest) -> Vec<Loaded> {
         self.worker.expect(&manifest.functions);
         let functions = Functions::new(manifest.functions.clone(), &self.metrics);
         self.functions.send_replace(Arc::new(functions));
         let loaded = self.worker.set_functions(manifest.functions).await;
         self.ears.reload_ended(&loaded);
         tracing::info!(manifest = %manifest.path.display(), "reloaded");
+        loaded
     }
 }
 

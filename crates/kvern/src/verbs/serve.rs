@@ -1,6 +1,7 @@
 //! `kvern serve`: the server, until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +10,8 @@ use crate::cli::{Global, Role, Serve};
 use crate::config;
 use crate::exit::{Code, Outcome, Stop};
 use crate::observe::Lines;
-use crate::wire::{self, Options};
+use crate::reloads::{Book, End};
+use crate::wire::{self, Options, Reloader};
 use crate::{manifest, port, signals};
 
 /// Serves until TERM or INT.
@@ -39,9 +41,11 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     let listener = bind(address).await?;
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
+    // A reload that is asked for too early must not end us.
+    let mut hup = signals::hup()?;
     let server = wire::start(Options {
         listener,
-        data,
+        data: data.clone(),
         manifest,
         gateway,
         slots: usize::try_from(serve.slots).unwrap_or(usize::MAX),
@@ -49,18 +53,27 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
         lines: Lines::Log,
     })
     .await?;
+    // Only now is the data directory ours.
+    let mut book = Book::open(&data);
     let config = serve.config.clone();
     let reloads = server.reloader();
-    let mut hup = signals::hup()?;
     tokio::spawn(async move {
         while hup.recv().await.is_some() {
-            match manifest::load(&config) {
-                Ok(manifest) => reloads.reload(manifest).await,
-                Err(stop) => tracing::error!(error = %stop.what, "not reloaded; what ran before goes on"),
-            }
+            book.begin();
+            book.end(reload(&config, &reloads).await);
         }
     });
     server.run(shutdown).await
+}
+
+async fn reload(config: &Path, reloader: &Reloader) -> End {
+    match manifest::load(config) {
+        Ok(manifest) => End::from(&reloader.reload(manifest).await[..]),
+        Err(stop) => {
+            tracing::error!(error = %stop.what, "not reloaded; what ran before goes on");
+            End::mistaken(&stop.to_string())
+        }
+    }
 }
 
 /// Binds, or says who holds the port.
