@@ -16,6 +16,7 @@ mod port;
 mod print;
 mod project;
 mod reloads;
+mod secrecy;
 mod show;
 mod signals;
 mod verbs;

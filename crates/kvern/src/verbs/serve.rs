@@ -12,11 +12,12 @@ use crate::exit::{Code, Outcome, Stop};
 use crate::observe::Lines;
 use crate::reloads::{Book, End};
 use crate::wire::{self, Options, Reloader};
-use crate::{manifest, port, signals};
+use crate::{manifest, port, secrecy, signals};
 
 /// Serves until TERM or INT.
 pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     init_log();
+    secrecy::hide();
     let Role::All = serve.role;
     let manifest = manifest::load(&serve.config)?;
     let settings = manifest.server.clone();
