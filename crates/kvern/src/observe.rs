@@ -33,6 +33,8 @@ struct Fare {
     failed: Option<(Version, String)>,
     /// Why a newer version did not take over.
     refused: Option<String>,
+    /// Whether the person knows that jobs wait for it though the manifest has it no more.
+    is_missed: bool,
 }
 
 /// What a person at the terminal sees of the jobs.
@@ -82,6 +84,16 @@ impl Ears {
         }
         // Nothing came of it: then there is nothing to say.
         self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Jobs wait for a function that the manifest does not have. In `dev` a person saves often, and is told once.
+    pub(crate) fn removed(&self, function: &FunctionName, jobs: u64) {
+        tracing::warn!(%function, jobs, "jobs wait for a function that is not in kvern.toml");
+        let is_known = self.set(function, |fare| std::mem::replace(&mut fare.is_missed, true));
+        if self.lines == Lines::EachJob && !is_known {
+            self.say_cause();
+            print::say(&format!("{} ! {jobs} jobs wait for {function}, which is not here any more", now()));
+        }
     }
 
     fn set<T>(&self, function: &FunctionName, change: impl FnOnce(&mut Fare) -> T) -> T {
@@ -159,6 +171,7 @@ impl Observer for Ears {
         let function = &version.function.name;
         let (was_refused, is_broken) = self.set(function, |fare| {
             fare.version = Some(version.version.clone());
+            fare.is_missed = false;
             let was_refused = fare.refused.take().is_some();
             (was_refused, fare.condition().error.is_some())
         });
