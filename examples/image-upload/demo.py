@@ -18,6 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = sorted(p for p in (HERE / "photos").iterdir() if p.suffix in (".jpg", ".png"))
+THUMBNAILS = 3  # of each photograph, as tasks.py makes them
 ROUNDS = 8  # each photograph this often: enough work to be killed in
 STATE = HERE / ".kvern"
 DEADLINE_S = 180
@@ -34,7 +35,8 @@ class Server:
     def start(self):
         command = [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(STATE)]
         log = open(STATE / "server.log", "ab")
-        self.process = subprocess.Popen(command, cwd=HERE, stderr=log, stdout=log)
+        # Apart from our terminal: Ctrl-C is for us, and we then ask the server to stop. Hearing both, it would stop at once.
+        self.process = subprocess.Popen(command, cwd=HERE, stderr=log, stdout=log, start_new_session=True)
         began = time.monotonic()
         while not self.is_ready():
             if self.process.poll() is not None:
@@ -132,30 +134,41 @@ def wait_until(server, ids, enough):
 
 
 def kill_in_the_middle(server, ids):
-    before = wait_until(server, ids, 3)
-    running = sum(state == "running" for state in states(server, ids).values())
-    say(f"\nNow kill -9 of the server, process {server.process.pid}, while {running} jobs run …")
+    """Kills the server while jobs run, and starts it again."""
+    wait_until(server, ids, 3)
+    say(f"\nNow kill -9 of the server, process {server.process.pid}, while {wait_for_work(server, ids)} jobs run …")
     server.kill()
     began = time.monotonic()
     server.start()
     say(f"… and started again as process {server.process.pid}: ready after {(time.monotonic() - began) * 1000:.0f} ms.")
-    return before
+
+
+def wait_for_work(server, ids):
+    """Gives how many jobs run, once some do: a server that has nothing to do is no test."""
+    began = time.monotonic()
+    while time.monotonic() - began < DEADLINE_S:
+        page = json.loads(server.get(f"/v1/jobs?limit={len(ids)}&state=running,queued,scheduled")[1])
+        if not page["jobs"]:
+            sys.exit("every job had finished before the kill: this machine is too fast for this demo")
+        running = sum(job["state"] == "running" for job in page["jobs"])
+        if running:
+            return running
+    sys.exit(f"no job ran within {DEADLINE_S} s")
 
 
 def check(server, ids):
     """Every acknowledged job, its result and its files; gives how many jobs and thumbnails are missing."""
-    lost, missing, thumbnails = 0, 0, 0
+    lost, made = 0, 0
     for job in ids:
         status, body = server.get(f"/v1/jobs/{job}/result")
         if status != 200:
             lost += 1
             say(f"  {job}: {status} {body.decode(errors='replace')[:300]}")
             continue
-        for thumbnail in json.loads(body)["thumbnails"]:
-            thumbnails += 1
-            path = HERE / thumbnail["path"]
-            missing += not (path.is_file() and path.stat().st_size == thumbnail["bytes"])
-    say(f"\n{len(ids)} acknowledged, {len(ids) - lost} finished, {lost} lost; {thumbnails} thumbnails, {missing} missing.")
+        files = {thumbnail["path"]: thumbnail["bytes"] for thumbnail in json.loads(body)["thumbnails"]}
+        made += sum((HERE / path).is_file() and (HERE / path).stat().st_size == size for path, size in files.items())
+    missing = THUMBNAILS * len(ids) - made
+    say(f"\n{len(ids)} acknowledged, {len(ids) - lost} finished, {lost} lost; {made} thumbnails, {missing} missing.")
     return lost + missing
 
 
@@ -172,26 +185,47 @@ Another one:     curl -i --data-binary @{os.path.relpath(PHOTOS[0])} -H 'content
 """)
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def show(server):
+    """The demo itself; gives how many jobs and thumbnails are missing at its end."""
+    say("Starting the server (the first start installs Pillow for the function) …")
+    server.start()
+    ids = submit_all(server)
+    say("\nThe function makes the thumbnails in the background:")
+    kill_in_the_middle(server, ids)
+    wait_until(server, ids, len(ids))
+    wrong = check(server, ids)
+    look_further(server, ids)
+    return wrong
+
+
+def stay(server):
+    """Lets a person look around. Ctrl-C is the way to end that, so it is no failure."""
+    say("The server goes on: Ctrl-C stops it.")
+    try:
+        server.process.wait()
+    except KeyboardInterrupt:
+        say("\nStopping.")
+
+
 def main():
     server = Server(sys.argv[1])
+    # A server left behind would hold the port and the data directory. INT too: a shell's background jobs ignore it.
+    for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, interrupt)
     shutil.rmtree(STATE, ignore_errors=True)
     shutil.rmtree(HERE / "data", ignore_errors=True)
     STATE.mkdir(mode=0o700)
     try:
-        say("Starting the server (the first start installs Pillow for the function) …")
-        server.start()
-        ids = submit_all(server)
-        say("\nThe function makes the thumbnails in the background:")
-        kill_in_the_middle(server, ids)
-        wait_until(server, ids, len(ids))
-        wrong = check(server, ids)
-        look_further(server, ids)
+        wrong = show(server)
         if sys.stdout.isatty() and not wrong:
-            say("The server goes on: Ctrl-C stops it.")
-            server.process.wait()
+            stay(server)
         return 1 if wrong else 0
     except KeyboardInterrupt:
-        say("\nStopping.")
+        say("\nStopping before the end.")
         return 130
     finally:
         server.stop()

@@ -72,8 +72,6 @@ pub enum FailureCode {
     Interrupted,
     /// The stored bytes of the job are damaged.
     Damaged,
-    /// The function is no longer in the manifest.
-    UnknownFunction,
 }
 
 // === impl Outcome ===
@@ -169,8 +167,7 @@ impl FailureCode {
             | Self::ResultTooLarge
             | Self::Expired
             | Self::Interrupted
-            | Self::Damaged
-            | Self::UnknownFunction => false,
+            | Self::Damaged => false,
         }
     }
 
@@ -192,7 +189,6 @@ impl FailureCode {
             Self::Expired => "expired",
             Self::Interrupted => "interrupted",
             Self::Damaged => "damaged",
-            Self::UnknownFunction => "unknown_function",
         }
     }
 }

@@ -69,6 +69,16 @@ struct KeepJson {
 #[derive(Serialize)]
 struct List<'a> {
     functions: Vec<FunctionJson<'a>>,
+    removed: Vec<RemovedJson<'a>>,
+}
+
+/// A function that has jobs and is in the manifest no more: those that wait go on waiting.
+#[derive(Serialize)]
+struct RemovedJson<'a> {
+    name: &'a str,
+    state: &'static str,
+    paused: bool,
+    jobs: Counts,
 }
 
 impl Gateway {
@@ -77,7 +87,17 @@ impl Gateway {
         let stats = self.queue().stats();
         let functions = self.functions();
         let list = functions.sorted().into_iter().map(|entry| self.function_json(entry, &stats)).collect();
-        reply::json(StatusCode::OK, &List { functions: list })
+        let removed = stats.functions.iter().filter(|(name, counts)| {
+            let is_empty = *counts == FunctionStats { paused: counts.paused, ..FunctionStats::default() };
+            functions.get(name.as_str()).is_none() && !is_empty
+        });
+        let removed = removed.map(|(name, counts)| RemovedJson {
+            name: name.as_str(),
+            state: "removed",
+            paused: counts.paused,
+            jobs: Counts::from(*counts),
+        });
+        reply::json(StatusCode::OK, &List { functions: list, removed: removed.collect() })
     }
 
     /// `GET /v1/functions/{name}`.

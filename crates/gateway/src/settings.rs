@@ -92,8 +92,9 @@ impl Token {
     /// Whether `shown` is this token. Hashes are compared, so the time it takes tells nothing of the secret.
     #[must_use]
     pub fn is(&self, shown: &[u8]) -> bool {
-        let shown: [u8; 32] = Sha256::digest(shown).into();
-        shown == self.0
+        let hash: [u8; 32] = Sha256::digest(shown).into();
+        // An empty secret is a mistake of whoever made it, and lets nobody in.
+        hash == self.0 && !shown.is_empty()
     }
 
     pub(crate) fn hash(&self) -> &[u8; 32] {
@@ -186,5 +187,6 @@ mod tests {
         let token = Token::new("secret");
         assert!(token.is(b"secret") && !token.is(b"secre") && !token.is(b""));
         assert_eq!(format!("{token:?}"), "Token(..)");
+        assert!(!Token::new("").is(b""), "an empty one lets nobody in");
     }
 }

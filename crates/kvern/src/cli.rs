@@ -1,13 +1,17 @@
 //! The command line: verbs, flags and their help. Nothing is done here.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok · 1 the operation failed · 2 usage or configuration · 3 not found · 4 conflict · 5 not allowed · \
 6 cannot reach the server · 7 timed out";
+
+/// Without a slot nothing would ever run; more attempts at once than this no box of ours starts.
+const SLOTS: RangeInclusive<i64> = 1..=65_536;
 
 /// Turns this box into a private serverless platform.
 #[derive(Debug, Parser)]
@@ -38,7 +42,7 @@ pub(crate) struct Global {
 pub(crate) enum Format {
     /// Columns for people.
     Table,
-    /// One JSON document.
+    /// One JSON document; of logs, one per line. The bytes of jobs and scripts stay what they are.
     Json,
 }
 
@@ -124,8 +128,8 @@ pub(crate) struct Serve {
     #[arg(long = "host", env = "KVERN_HOSTS", value_name = "NAME", value_delimiter = ',', value_parser = kvern_manifest::host_name)]
     pub(crate) hosts: Vec<String>,
     /// Attempts at once over all functions.
-    #[arg(long, env = "KVERN_SLOTS", value_name = "N", default_value_t = 256)]
-    pub(crate) slots: usize,
+    #[arg(long, env = "KVERN_SLOTS", value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(SLOTS))]
+    pub(crate) slots: u32,
     /// How long running jobs may go on after SIGTERM.
     #[arg(long, env = "KVERN_DRAIN", value_name = "TIME", default_value = "20s", value_parser = duration)]
     pub(crate) drain: Duration,
@@ -140,6 +144,7 @@ pub(crate) enum Role {
 
 /// `kvern invoke`
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("as a job").args(["asynchronous", "wait"]).multiple(true)))]
 pub(crate) struct Invoke {
     /// The function.
     pub(crate) name: String,
@@ -155,8 +160,8 @@ pub(crate) struct Invoke {
     /// Make it a job and wait this long for its result.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
-    /// Idempotency key: the same key makes one job, however often it is sent.
-    #[arg(long, value_name = "KEY")]
+    /// Idempotency key: the same key makes one job, however often it is sent. A call is no job and has none.
+    #[arg(long, value_name = "KEY", requires = "as a job")]
     pub(crate) key: Option<String>,
 }
 

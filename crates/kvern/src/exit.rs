@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::plain::plain;
+
 /// Why a verb failed, with everything that a person needs to go on.
 #[derive(Debug)]
 pub(crate) struct Stop {
@@ -71,10 +73,13 @@ impl Stop {
 
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heading = if self.is_page { "" } else { "error: " };
-        write!(f, "{heading}{}", self.what)?;
+        // A page is of our own making and has colours; anything else may be the words of a job.
+        match self.is_page {
+            true => f.write_str(&self.what)?,
+            false => write!(f, "error: {}", plain(&self.what))?,
+        }
         for hint in &self.hints {
-            write!(f, "\n  {hint}")?;
+            write!(f, "\n  {}", plain(hint))?;
         }
         Ok(())
     }

@@ -8,15 +8,20 @@ mod client;
 mod config;
 mod exit;
 mod files;
+mod lone;
 mod manifest;
 mod noise;
 mod observe;
+mod plain;
 mod port;
 mod print;
 mod project;
+mod reloads;
+mod secrecy;
 mod show;
 mod signals;
 mod verbs;
+mod wait;
 mod watch;
 mod wire;
 
@@ -52,8 +57,8 @@ fn run(cli: &Cli) -> Outcome {
         Verb::Logs(logs) => client_runtime()?.block_on(verbs::logs::run(global, logs)),
         Verb::Healthcheck(check) => client_runtime()?.block_on(verbs::healthcheck::run(global, check)),
         Verb::Check(check) => verbs::check::run(global, check),
-        Verb::New(new) => verbs::new::run(new),
-        Verb::Reload(reload) => verbs::reload::run(reload),
+        Verb::New(new) => verbs::new::run(global, new),
+        Verb::Reload(reload) => verbs::reload::run(global, reload),
         Verb::Token => verbs::token::run(global),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

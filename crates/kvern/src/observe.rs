@@ -9,6 +9,7 @@ use kvern_gateway::{Condition, Metrics};
 use kvern_runtime::{FunctionVersion, Version};
 use kvern_worker::{LoadError, Loaded, Observer, Settled};
 
+use crate::plain::plain;
 use crate::print::{self, Colour};
 
 /// Passes on what the worker tells.
@@ -32,6 +33,8 @@ struct Fare {
     failed: Option<(Version, String)>,
     /// Why a newer version did not take over.
     refused: Option<String>,
+    /// Whether the person knows that jobs wait for it though the manifest has it no more.
+    is_missed: bool,
 }
 
 /// What a person at the terminal sees of the jobs.
@@ -83,6 +86,16 @@ impl Ears {
         self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
+    /// Jobs wait for a function that the manifest does not have. In `dev` a person saves often, and is told once.
+    pub(crate) fn removed(&self, function: &FunctionName, jobs: u64) {
+        tracing::warn!(%function, jobs, "jobs wait for a function that is not in kvern.toml");
+        let is_known = self.set(function, |fare| std::mem::replace(&mut fare.is_missed, true));
+        if self.lines == Lines::EachJob && !is_known {
+            self.say_cause();
+            print::say(&format!("{} ! {jobs} jobs wait for {function}, which is not here any more", now()));
+        }
+    }
+
     fn set<T>(&self, function: &FunctionName, change: impl FnOnce(&mut Fare) -> T) -> T {
         let mut fares = self.fares.lock().unwrap_or_else(PoisonError::into_inner);
         change(fares.entry(function.clone()).or_default())
@@ -130,7 +143,7 @@ impl Observer for Ears {
     fn printed(&self, _function: &FunctionName, _job: Option<JobId>, bytes: &[u8]) {
         if self.lines == Lines::EachJob {
             for line in String::from_utf8_lossy(bytes).lines() {
-                print::say(&print::paint(&format!("           │ {line}"), Colour::Dim));
+                print::say(&print::paint(&format!("           │ {}", plain(line)), Colour::Dim));
             }
         }
     }
@@ -158,6 +171,7 @@ impl Observer for Ears {
         let function = &version.function.name;
         let (was_refused, is_broken) = self.set(function, |fare| {
             fare.version = Some(version.version.clone());
+            fare.is_missed = false;
             let was_refused = fare.refused.take().is_some();
             (was_refused, fare.condition().error.is_some())
         });
@@ -175,13 +189,14 @@ impl Observer for Ears {
         tracing::error!(%function, %error, serving = serving.map(ToString::to_string), "a version could not be made ready");
         if self.lines == Lines::EachJob {
             self.say_cause();
-            print::say(&print::paint(&format!("{} ✖ {function} cannot start: {error}", now()), Colour::Bad));
+            let error_text = plain(&error.to_string());
+            print::say(&print::paint(&format!("{} ✖ {function} cannot start: {error_text}", now()), Colour::Bad));
             let words = match error {
                 LoadError::Start(failure) => failure.trace.as_deref(),
                 LoadError::Prepare(error) => error.detail.as_deref(),
             };
             for line in words.into_iter().flat_map(str::lines) {
-                print::say(&format!("           {line}"));
+                print::say(&format!("           {}", plain(line)));
             }
             if serving.is_some() {
                 print::say("           the version before goes on; save a better one");
@@ -193,7 +208,7 @@ impl Observer for Ears {
         match self.lines {
             Lines::EachJob => {
                 self.say_cause();
-                print::say(&format!("  {line}"));
+                print::say(&format!("  {}", plain(line)));
             }
             Lines::Log => tracing::info!(step = line, "preparing"),
         }
@@ -230,9 +245,9 @@ fn print_end(function: &FunctionName, failure: Option<&Failure>, run: Duration, 
         print::paint("✖", Colour::Bad),
         print::paint(what, Colour::Dim)
     ));
-    print::say(&print::paint(&format!("           {failure}"), Colour::Bad));
+    print::say(&print::paint(&format!("           {}", plain(&failure.to_string())), Colour::Bad));
     for line in failure.trace.iter().flat_map(|trace| trace.lines()) {
-        print::say(&format!("           {line}"));
+        print::say(&format!("           {}", plain(line)));
     }
 }
 

@@ -1,6 +1,10 @@
 //! Printing: data on stdout, everything else on stderr. The only file that may write to either.
+//!
+//! What jobs say is in most of it, so whatever is not the raw bytes of a job goes through [`plain`].
 
 use std::io::{IsTerminal, Write};
+
+use crate::plain::{plain, plain_but_styles, plain_json, take_plain};
 
 /// Writes data for programs or pipes.
 ///
@@ -10,31 +14,55 @@ pub(crate) fn data(bytes: &[u8]) {
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
+/// Writes a piece of a log: as it is for programs and pipes, harmless for a person. The beginning of a character that is
+/// not whole yet stays in `pending`.
+pub(crate) fn log(piece: &[u8], pending: &mut Vec<u8>) {
+    if std::io::stdout().is_terminal() {
+        pending.extend_from_slice(piece);
+        data(take_plain(pending).as_bytes());
+    } else {
+        data(piece);
+    }
+}
+
 /// Writes a line of data.
 pub(crate) fn line(text: &str) {
-    data(format!("{text}\n").as_bytes());
+    data(format!("{}\n", plain(text)).as_bytes());
+}
+
+/// Writes a line of data behind words of our own.
+pub(crate) fn line_of(whose: &str, text: &str) {
+    data(format!("{} {}\n", paint(&plain(whose), Colour::Dim), plain(text)).as_bytes());
 }
 
 /// Tells the person something.
 pub(crate) fn say(text: &str) {
+    let text = if in_colour() { plain_but_styles(text) } else { plain(text) };
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// A JSON document, indented.
 pub(crate) fn json(value: &serde_json::Value) {
-    line(&serde_json::to_string_pretty(value).unwrap_or_default());
+    data(format!("{}\n", plain_json(&serde_json::to_string_pretty(value).unwrap_or_default())).as_bytes());
+}
+
+/// A JSON document on a line of its own, where documents come one after the other.
+pub(crate) fn json_line(value: &serde_json::Value) {
+    data(format!("{}\n", plain_json(&value.to_string())).as_bytes());
 }
 
 /// Rows under headings, in columns as wide as they must be.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
+    // Before they are measured.
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let mut widths: Vec<usize> = headings.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let heading: Vec<String> = headings.iter().map(|h| h.to_uppercase()).collect();
-    for row in std::iter::once(&heading).chain(rows) {
+    for row in std::iter::once(&heading).chain(&rows) {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         line(cells.join("  ").trim_end());
     }

@@ -73,7 +73,8 @@ pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn error(job: &Value) -> String {
+/// Why a job failed, in one text.
+pub(crate) fn error(job: &Value) -> String {
     let message = job.pointer("/error/message").and_then(Value::as_str).unwrap_or_default();
     match job.pointer("/error/class").and_then(Value::as_str) {
         Some(class) => format!("{class}: {message}"),

@@ -11,7 +11,7 @@ use kvern_manifest::Manifest;
 use kvern_queue::{Clock, Queue};
 use kvern_queue_sqlite::{BOUNDS_US, OpenError, SqliteQueue};
 use kvern_runtime::{ProcessRuntime, prepare, process};
-use kvern_worker::Worker;
+use kvern_worker::{Loaded, Worker};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -47,6 +47,7 @@ pub(crate) struct Server {
 /// Gives a running server another manifest.
 #[derive(Clone)]
 pub(crate) struct Reloader {
+    queue: Arc<dyn Queue>,
     worker: Arc<Worker>,
     functions: watch::Sender<Arc<Functions>>,
     metrics: Arc<Metrics>,
@@ -77,6 +78,7 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         },
         observer: Arc::clone(&ears) as _,
     }));
+    tell_removed(&*queue, &options.manifest, &ears);
     // Before the gateway serves: a call may come before the first version is prepared.
     worker.expect(&options.manifest.functions);
     let first = Functions::new(options.manifest.functions.clone(), &metrics);
@@ -121,6 +123,7 @@ impl Server {
     /// Where manifests go while it runs.
     pub(crate) fn reloader(&self) -> Reloader {
         Reloader {
+            queue: Arc::clone(&self.queue),
             worker: Arc::clone(&self.worker),
             functions: self.functions.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -161,13 +164,25 @@ impl Server {
 
 impl Reloader {
     /// Takes over another manifest: the gateway at once, each function when its new version is ready.
-    pub(crate) async fn reload(&self, manifest: Manifest) {
+    pub(crate) async fn reload(&self, manifest: Manifest) -> Vec<Loaded> {
         self.worker.expect(&manifest.functions);
+        tell_removed(&*self.queue, &manifest, &self.ears);
         let functions = Functions::new(manifest.functions.clone(), &self.metrics);
         self.functions.send_replace(Arc::new(functions));
         let loaded = self.worker.set_functions(manifest.functions).await;
         self.ears.reload_ended(&loaded);
         tracing::info!(manifest = %manifest.path.display(), "reloaded");
+        loaded
+    }
+}
+
+/// Jobs of a function that is in the manifest no more wait for ever, and it may have been a slip.
+fn tell_removed(queue: &dyn Queue, manifest: &Manifest, ears: &Ears) {
+    for (function, counts) in queue.stats().functions {
+        let waiting = counts.scheduled + counts.queued + counts.running;
+        if waiting > 0 && manifest.function(function.as_str()).is_none() {
+            ears.removed(&function, waiting);
+        }
     }
 }
 

@@ -28,6 +28,21 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kvern", &["core", "manifest", "queue", "queue-sqlite", "runtime", "worker", "gateway", "console"]),
 ];
 
+/// Where tests wait without taking time, because tokio's clock is paused there and jumps to the next timer.
+const PAUSED_CLOCKS: &[&str] = &["crates/worker/tests/worker/", "crates/runtime/src/fake/mod.rs"];
+
+/// Tests in [`PAUSED_CLOCKS`] whose clock runs, as `file:function`, with the reason. They wait only for conditions.
+const RUNNING_CLOCKS: &[(&str, &str)] = &[
+    (
+        "crates/worker/tests/worker/calls.rs:a_large_streamed_input_goes_through_a_file_that_is_removed",
+        "a paused clock would jump while the file is written",
+    ),
+    (
+        "crates/worker/tests/worker/threads.rs:work_that_meets_an_instance_on_its_way_out_is_not_lost",
+        "tokio pauses the clock of one thread only",
+    ),
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there")
 }
@@ -138,16 +153,64 @@ fn tests_wait_for_events_and_never_for_time() {
         let tests_from =
             if is_test_file { Some(0) } else { text.lines().position(|line| line.trim() == "#[cfg(test)]") };
         let Some(from) = tests_from else { continue };
+        let is_paused = PAUSED_CLOCKS.iter().any(|folder| path.starts_with(folder));
         for (number, line) in text.lines().enumerate().skip(from) {
-            let code = line.split("//").next().unwrap_or_default();
-            // What a function under test does is data here; only our own waiting counts.
-            let ours = code.contains("thread::sleep(") || code.contains("time::sleep(");
+            let ours = sleeps(line, imports_sleep(&text) && !is_paused);
             if ours && !path.ends_with("tidy.rs") && !line.contains("tidy: polls") {
                 sleepers.push(format!("{path}:{}", number + 1));
             }
         }
     }
     assert!(sleepers.is_empty(), "wait for an event, or poll a condition with a deadline: {sleepers:#?}");
+}
+
+/// Whether a line waits for time. What a function under test does is data here; only our own waiting counts.
+fn sleeps(line: &str, is_imported: bool) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let by_its_name = code.match_indices("sleep(").any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '"' | '\''))
+    });
+    code.contains("thread::sleep(") || code.contains("time::sleep(") || (is_imported && by_its_name)
+}
+
+fn imports_sleep(text: &str) -> bool {
+    let statements = text.split(';').filter_map(|statement| statement.rsplit_once("use ").map(|(_, path)| path));
+    statements.into_iter().any(|path| path.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "sleep"))
+}
+
+#[test]
+fn paused_clocks_are_paused() {
+    let mut running = Vec::new();
+    for folder in PAUSED_CLOCKS {
+        let files: Vec<_> = rust_files().into_iter().filter(|(path, _)| path.starts_with(folder)).collect();
+        assert!(files.iter().any(|(_, text)| imports_sleep(text)), "nobody sleeps in {folder}: take it off the list");
+        for (path, text) in &files {
+            let tests = text.split("#[tokio::test").skip(1).filter(|test| !test.starts_with("(start_paused = true)"));
+            let names = tests.filter_map(|test| test.lines().find_map(function_name));
+            running.extend(names.map(|name| format!("{path}:{name}")));
+        }
+    }
+    running.sort();
+    assert_eq!(running, RUNNING_CLOCKS.iter().map(|(place, _)| *place).collect::<Vec<_>>());
+}
+
+#[test]
+fn sleeps_are_found() {
+    assert!(imports_sleep("//! A test.\nuse std::time::Duration;\nuse tokio::time::{\n    Instant, sleep,\n};\n"));
+    assert!(!imports_sleep("use tokio::time::sleep_until;\nfn f() { asleep(); }\n"));
+    assert!(sleeps("    sleep(TICK).await;", true) && sleeps("    () = sleep(TICK) => {}", true));
+    assert!(sleeps("    std::thread::sleep(TICK);", false));
+    assert!(!sleeps("    sleep(TICK).await;", false) && !sleeps("    // sleep(TICK)", true));
+    assert!(!sleeps("let text = \"time.sleep(1000)\";", true));
+}
+
+/// A test that is skipped on a laptop fails in CI; what CI runs says so itself.
+#[test]
+fn ci_skips_nothing() {
+    let run = fs::read_to_string(root().join(".ci/run")).expect(".ci/run");
+    let (before, _) = run.split_once("make test").expect("it runs the tests");
+    assert!(before.lines().any(|line| line == "export CI=true"), "{run}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use kvern_core::limits::{
 };
 use kvern_core::{Function, FunctionName, Keep, Memory, Mode, RetryPolicy, Scale};
 
+use crate::address::{ADDRESS_HINT, listen_address};
 use crate::door::door;
 use crate::host::host_name;
 use crate::mistake::{Report, Span, shorten};
@@ -22,6 +23,9 @@ use crate::read::{Entries, Entry, Field, Given, nearest};
 use crate::route::{Taken, route};
 use crate::units::{Length, Size};
 use crate::{Defaults, ServerSettings, bounds, written};
+
+/// The queue that there is.
+const QUEUE: &str = "sqlite";
 
 /// The functions, in the order of the file.
 pub(crate) fn functions(
@@ -46,7 +50,7 @@ pub(crate) fn server(written: &written::Manifest, home: &Path, report: &mut Repo
     ServerSettings {
         listen: server.listen.given().map(|given| listen(given, report)),
         data: server.data.given().map(|given| data(given, home, report)),
-        queue: server.queue.value().cloned(),
+        queue: server.queue.given().map(|given| queue(given, report)),
         hosts: server.hosts.given().map_or_else(Vec::new, |given| hosts(given, report)),
     }
 }
@@ -202,15 +206,19 @@ fn keep(field: &Field<written::Keep>, report: &mut Report<'_>) -> Keep {
     }
 }
 
-/// Host and port; whether the host exists shows when the server listens there.
+/// The text, if the server can listen there: whether it may shows when it does.
 fn listen(given: &Given<String>, report: &mut Report<'_>) -> String {
-    let is_address = given.value.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_bracketed = host.starts_with('[') && host.ends_with(']');
-        !host.is_empty() && (is_bracketed || !host.contains(':')) && port.parse::<u16>().is_ok()
-    });
-    if !is_address && !given.value.trim().is_empty() {
-        let message = format!("`{}` must be a host and a port, not {:?}", given.path, shorten(&given.value));
-        report.add(&given.span, message).hint("as in `\"127.0.0.1:8080\"` or `\"[::1]:8080\"`");
+    if listen_address(&given.value).is_err() && !given.value.trim().is_empty() {
+        let message = format!("`{}` is not an address to listen on: {:?}", given.path, shorten(&given.value));
+        report.add(&given.span, message).hint(ADDRESS_HINT);
+    }
+    given.value.clone()
+}
+
+fn queue(given: &Given<String>, report: &mut Report<'_>) -> String {
+    if given.value != QUEUE && !given.value.trim().is_empty() {
+        let message = format!("`{}`: {:?} is not a queue that this version has", given.path, shorten(&given.value));
+        report.add(&given.span, message).hint(format!("write `\"{QUEUE}\"`, or remove the line: it is the default"));
     }
     given.value.clone()
 }

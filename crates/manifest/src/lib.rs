@@ -14,6 +14,7 @@
 //! The crate reads one file in [`load`] and asks for the number of cores in [`Defaults::of_this_machine`]; nothing else
 //! in it looks at the machine. It does not know which flags and environment variables come before the `[server]` table.
 
+mod address;
 mod bounds;
 mod check;
 mod door;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use kvern_core::Function;
 
+pub use address::{BadAddress, listen_address};
 pub use bounds::{CONCURRENCY_MAX, MANIFEST_BYTES_MAX};
 pub use host::{BadHost, host_name};
 pub use load::{LoadError, load};
@@ -56,11 +58,11 @@ pub struct Manifest {
 /// The `[server]` table: what it leaves out is for flags, environment variables and defaults to say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerSettings {
-    /// The address of the gateway, `HOST:PORT`.
+    /// The address of the gateway, as [`listen_address`] reads it.
     pub listen: Option<String>,
     /// The data directory; a relative one already begins at [`Manifest::home`].
     pub data: Option<PathBuf>,
-    /// The queue: `sqlite`, `unix:PATH` or the address of a service. Not empty, otherwise as written.
+    /// The queue: `sqlite`, the only one so far.
     pub queue: Option<String>,
     /// The host names that are allowed without a token, as [`host_name`] gives them.
     pub hosts: Vec<String>,

@@ -20,7 +20,8 @@ pub(crate) struct Manifest {
     #[schemars(extend("propertyNames" = { "pattern": "^[a-z][a-z0-9_-]{0,62}$" }))]
     pub(crate) functions: Field<Entries<Function>>,
     /// Settings of the server. A flag of `kvern serve` comes before a `KVERN_*` environment variable, and both come
-    /// before this table.
+    /// before this table. `kvern dev` takes only `hosts` from it: it listens on loopback, on the first free port from
+    /// 8080, and keeps its data in `.kvern`, unless its own flags say otherwise.
     pub(crate) server: Field<Server>,
 }
 
@@ -157,17 +158,17 @@ pub(crate) struct Keep {
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(default, deny_unknown_fields)]
 pub(crate) struct Server {
-    /// The address of the gateway, host and port. One that is not loopback needs a token.
+    /// The address of the gateway and its port: `"127.0.0.1:8080"`, `"[::1]:8080"`, `"localhost:8080"`. One that is not
+    /// loopback needs a token.
     ///
     /// Default: `"127.0.0.1:8080"`. Nothing is open to the network before you say so.
     pub(crate) listen: Field<String>,
     /// The data directory: everything that Kvern stores lies under it. A relative path begins at the folder of the
     /// manifest.
     ///
-    /// Default: `/var/lib/kvern` for root and `~/.local/share/kvern` for others. `kvern dev` uses `.kvern` beside the
-    /// manifest instead.
+    /// Default: `/var/lib/kvern` for root and `~/.local/share/kvern` for others. Jobs outlive the folder of the code.
     pub(crate) data: Field<String>,
-    /// Where jobs are queued: `"sqlite"`, `"unix:PATH"`, `"redis://…"` or `"amqp://…"`.
+    /// Where jobs are queued: `"sqlite"`, in the data directory; this version has no other.
     ///
     /// Default: `"sqlite"`. It is built in and needs no second service.
     pub(crate) queue: Field<String>,

@@ -3,4 +3,5 @@
 mod completions;
 mod exit_codes;
 mod json;
+mod plain;
 mod reference;

@@ -123,6 +123,41 @@ fn an_empty_folder_gets_a_function_and_a_line_to_try() {
     assert_eq!(data.len(), 2, "hello.py and .kvern, nothing else: {data:?}");
 }
 
+/// The second day: the folder is not empty any more, and there is still no kvern.toml.
+#[test]
+fn the_function_that_an_empty_folder_got_is_served_again() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("app")).expect("a folder");
+    let mut first = Dev::start_in(folder, &[]);
+    let folder = std::mem::replace(&mut first.folder, tempfile::tempdir().expect("a folder"));
+    assert_eq!(first.interrupt().0.code(), Some(0));
+    let mut second = Dev::start_in(folder, &[]);
+    assert!(second.seen().contains("There is no kvern.toml here, so I serve hello.py."), "{}", second.seen());
+    assert_eq!(second.http.post("/v1/functions/hello", "{}").text(), "{\"hello\":\"world\"}");
+    // A second file beside it leaves no doubt which one was ours.
+    let folder = std::mem::replace(&mut second.folder, tempfile::tempdir().expect("a folder"));
+    assert_eq!(second.interrupt().0.code(), Some(0));
+    write(&folder.path().join("app"), "words.py", "def greeting():\n    return 'hi'\n");
+    let third = Dev::start_in(folder, &[]);
+    assert_eq!(third.command("Functions"), "hello  (hello.py:hello)");
+}
+
+#[test]
+fn a_file_of_any_name_is_served() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    let dev = Dev::start(&[("my.tool.sh", "#!/bin/sh\ncat\n")], &["my.tool.sh"]);
+    assert_eq!(dev.http.post("/v1/functions/my-tool", "x").text(), "x");
+    let code = "def Hello():\n    return 1\n\ndef hello():\n    return 2\n";
+    let dev = Dev::start(&[("both.py", code)], &["both.py"]);
+    assert_eq!(dev.http.post("/v1/functions/hello", "{}").text(), "2");
+    assert_eq!(dev.http.post("/v1/functions/hello-2", "{}").text(), "1");
+}
+
 #[test]
 fn a_token_guards_it_and_the_lines_to_try_send_it() {
     if !needs::programs(&["curl"]) {
@@ -181,6 +216,19 @@ fn a_failure_shows_the_users_own_line() {
     dev.sees("return {}['nothing']");
     dev.sees("│ looking");
     dev.sees("attempt 1, now failed");
+}
+
+#[test]
+fn what_a_job_says_does_not_command_the_terminal() {
+    if !needs::programs(&["python3"]) {
+        return;
+    }
+    let code = "def f():\n    print('\\x1b[2J')\n    raise ValueError('\\x1b]0;pwn\\x07 \\u202e')\n";
+    let dev = Dev::start(&[("f.py", code)], &["f.py"]);
+    let _ = dev.http.post("/v1/functions/f", "{}");
+    dev.sees("ValueError: \\u{1b}]0;pwn\\u{7} \\u{202e}");
+    dev.sees("│ \\u{1b}[2J");
+    assert!(!dev.seen().chars().any(|c| c == '\x1b' || c == '\x07' || c == '\u{202e}'), "{}", dev.seen());
 }
 
 #[test]

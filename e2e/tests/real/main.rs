@@ -5,5 +5,6 @@ mod cli;
 mod console;
 mod dev;
 mod main_path;
+mod secrets;
 mod sovereignty;
 mod survival;

@@ -52,7 +52,6 @@ fn every_failure_of_a_function_has_its_row() {
         FailureCode::Expired,
         FailureCode::Interrupted,
         FailureCode::Damaged,
-        FailureCode::UnknownFunction,
     ];
     assert_eq!(documented, codes.iter().map(|code| code.as_str()).collect());
 }

@@ -95,7 +95,7 @@ async fn reload_on_save(project: Project, mut running: Manifest, mut saves: Save
                 reloader.reload(manifest).await;
             }
             Err(stop) => {
-                print::say(&print::paint(&stop.to_string(), Colour::Bad));
+                print::say(&stop.to_string());
                 print::say("           not reloaded; what ran before goes on");
             }
         }

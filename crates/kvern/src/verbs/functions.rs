@@ -29,8 +29,9 @@ async fn list(global: &Global, client: &Client) -> Outcome {
         print::json(&answer);
         return Ok(());
     }
-    let functions = answer.get("functions").and_then(Value::as_array).cloned().unwrap_or_default();
-    let rows: Vec<Vec<String>> = functions.iter().map(row).collect();
+    let lists =
+        ["functions", "removed"].map(|key| answer.get(key).and_then(Value::as_array).cloned().unwrap_or_default());
+    let rows: Vec<Vec<String>> = lists.iter().flatten().map(row).collect();
     print::table(&["function", "runs", "version", "queued", "running", "succeeded", "failed", "state"], &rows);
     Ok(())
 }
@@ -40,6 +41,7 @@ fn row(function: &Value) -> Vec<String> {
     let error = function.get("error").and_then(Value::as_str).map(|error| error.lines().next().unwrap_or_default());
     let state = match (error, function.get("paused").and_then(Value::as_bool)) {
         (Some(error), _) => format!("broken: {error}"),
+        (None, Some(true)) if show::text(function, "state") == "removed" => "paused, removed".to_owned(),
         (None, Some(true)) => "paused".to_owned(),
         (None, _) => show::text(function, "state").to_owned(),
     };

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::{Format, Global, JobsVerb};
 use crate::client::Client;
 use crate::exit::{Code, Outcome, Stop};
-use crate::print;
-use crate::show;
+use crate::verbs::logs::each_line;
+use crate::{print, show, wait};
 
 /// Does what the verb says.
 pub(crate) async fn run(global: &Global, verb: &JobsVerb) -> Outcome {
@@ -21,7 +21,7 @@ pub(crate) async fn run(global: &Global, verb: &JobsVerb) -> Outcome {
         }
         JobsVerb::Get { id, wait } => get(global, &client, id, *wait).await,
         JobsVerb::Result { id } => result(&client, id).await,
-        JobsVerb::Logs { id, follow } => logs(&client, id, *follow).await,
+        JobsVerb::Logs { id, follow } => logs(global, &client, id, *follow).await,
         JobsVerb::Cancel { id } => {
             let job = client.post(&format!("/v1/jobs/{}/cancel", checked(id)?)).await?.json()?;
             show::job(global, &job);
@@ -60,11 +60,12 @@ async fn list(global: &Global, client: &Client, filters: &[(&str, Option<&str>)]
 
 async fn get(global: &Global, client: &Client, id: &str, wait: Option<Duration>) -> Outcome {
     let id = checked(id)?;
-    let query = wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
-    let job = client.get(&format!("/v1/jobs/{id}{query}")).await?.json()?;
+    let job = match wait {
+        Some(wait) => wait::until_final(client, id, wait::deadline(wait)).await?,
+        None => client.get(&format!("/v1/jobs/{id}")).await?.json()?,
+    };
     show::job(global, &job);
-    let is_final = matches!(show::text(&job, "state"), "succeeded" | "failed" | "cancelled");
-    if wait.is_some() && !is_final {
+    if wait.is_some() && !wait::is_final(&job) {
         return Err(Stop::new(Code::TimedOut, format!("job {id} is still {}", show::text(&job, "state"))));
     }
     Ok(())
@@ -74,9 +75,14 @@ async fn result(client: &Client, id: &str) -> Outcome {
     client.stream(&format!("/v1/jobs/{}/result", checked(id)?), |piece| print::data(&piece)).await
 }
 
-async fn logs(client: &Client, id: &str, follow: bool) -> Outcome {
+async fn logs(global: &Global, client: &Client, id: &str, follow: bool) -> Outcome {
     let query = if follow { "?follow=true" } else { "" };
-    client.stream(&format!("/v1/jobs/{}/logs{query}", checked(id)?), |piece| print::data(&piece)).await
+    let path = format!("/v1/jobs/{}/logs{query}", checked(id)?);
+    if global.output == Format::Json {
+        return each_line(client, &path, |line| print::json_line(&json!({ "job": id, "line": line }))).await;
+    }
+    let mut pending = Vec::new();
+    client.stream(&path, |piece| print::log(&piece, &mut pending)).await
 }
 
 async fn retry(global: &Global, client: &Client, ids: &[String]) -> Outcome {
@@ -86,7 +92,7 @@ async fn retry(global: &Global, client: &Client, ids: &[String]) -> Outcome {
     }
     match (global.output, jobs.len()) {
         // Several are one document too.
-        (Format::Json, 2..) => print::json(&serde_json::json!({ "jobs": jobs })),
+        (Format::Json, 2..) => print::json(&json!({ "jobs": jobs })),
         _ => jobs.iter().for_each(|job| show::job(global, job)),
     }
     Ok(())
@@ -117,7 +123,7 @@ async fn retry_all(global: &Global, client: &Client, function: &str) -> Outcome 
         }
     }
     match global.output {
-        Format::Json => print::json(&serde_json::json!({ "failed": ids.len(), "retried": done })),
+        Format::Json => print::json(&json!({ "failed": ids.len(), "retried": done })),
         Format::Table => print::line(&format!("{done} of {} failed jobs of `{function}` queued again", ids.len())),
     }
     if done == ids.len() { Ok(()) } else { Err(Stop::failed("not every job could be retried")) }

@@ -3,13 +3,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::cli::{Global, Logs};
+use crate::cli::{Format, Global, Logs};
 use crate::client::Client;
 use crate::exit::Outcome;
-use crate::print::{self, Colour};
+use crate::print;
 use crate::show;
 
 /// Jobs whose logs are followed at once; the others are printed when they have finished.
@@ -30,13 +30,13 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Outcome {
         print::say("no jobs yet");
     }
     for job in jobs.iter().rev() {
-        print_log(&client, show::text(job, "function"), show::text(job, "id"), false).await?;
+        print_log(global.output, &client, show::text(job, "function"), show::text(job, "id"), false).await?;
     }
-    if logs.follow { follow(&client, logs).await } else { Ok(()) }
+    if logs.follow { follow(global.output, &client, logs).await } else { Ok(()) }
 }
 
 /// Follows the event stream of the console and the log of each job that starts.
-async fn follow(client: &Client, logs: &Logs) -> Outcome {
+async fn follow(format: Format, client: &Client, logs: &Logs) -> Outcome {
     print::say("waiting for jobs (Ctrl-C ends)");
     let (tell, mut started) = tokio::sync::mpsc::unbounded_channel::<(String, String)>();
     let wanted = logs.function.clone();
@@ -59,7 +59,7 @@ async fn follow(client: &Client, logs: &Logs) -> Outcome {
                 if tasks.len() >= FOLLOWED_MAX {
                     tasks.join_next().await;
                 }
-                tasks.spawn(async move { print_log(&client, &function, &id, true).await });
+                tasks.spawn(async move { print_log(format, &client, &function, &id, true).await });
             }
         }
         while tasks.join_next().await.is_some() {}
@@ -80,21 +80,29 @@ fn take_moves(buffer: &mut Vec<u8>) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn print_log(client: &Client, function: &str, id: &str, follow: bool) -> Outcome {
-    let prefix = print::paint(&format!("{function} {}", short(id)), Colour::Dim);
-    let mut rest = Vec::new();
+async fn print_log(format: Format, client: &Client, function: &str, id: &str, follow: bool) -> Outcome {
     let query = if follow { "?follow=true" } else { "" };
+    each_line(client, &format!("/v1/jobs/{id}/logs{query}"), |line| match format {
+        Format::Table => print::line_of(&format!("{function} {}", short(id)), line),
+        Format::Json => print::json_line(&json!({ "function": function, "job": id, "line": line })),
+    })
+    .await
+}
+
+/// Hands over each line of a log as it comes, and what stands after the last line end.
+pub(crate) async fn each_line(client: &Client, path: &str, mut line: impl FnMut(&str)) -> Outcome {
+    let mut rest = Vec::new();
     client
-        .stream(&format!("/v1/jobs/{id}/logs{query}"), |piece| {
+        .stream(path, |piece| {
             rest.extend_from_slice(&piece);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                print::line(&format!("{prefix} {}", String::from_utf8_lossy(&line).trim_end()));
+                let whole: Vec<u8> = rest.drain(..=end).collect();
+                line(String::from_utf8_lossy(&whole).trim_end());
             }
         })
         .await?;
     if !rest.is_empty() {
-        print::line(&format!("{prefix} {}", String::from_utf8_lossy(&rest)));
+        line(&String::from_utf8_lossy(&rest));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use crate::cli::{New, Template};
+use crate::cli::{Format, Global, New, Template};
 use crate::exit::{Code, Outcome, Stop};
 use crate::print;
 
@@ -14,7 +14,7 @@ const NODE: &str = include_str!("../templates/function.mjs");
 const SHELL: &str = include_str!("../templates/function.sh");
 
 /// Writes the file and declares it; overwrites nothing.
-pub(crate) fn run(new: &New) -> Outcome {
+pub(crate) fn run(global: &Global, new: &New) -> Outcome {
     let name: kvern_core::FunctionName =
         new.name.parse().map_err(|bad: kvern_core::name::BadName| Stop::usage(bad.to_string()))?;
     let stem = name.as_str().replace('-', "_");
@@ -29,8 +29,13 @@ pub(crate) fn run(new: &New) -> Outcome {
         make_executable(Path::new(&file))?;
     }
     fs::write(MANIFEST, declared).map_err(|error| Stop::failed(format!("cannot write {MANIFEST}: {error}")))?;
-    print::say(&format!("wrote {file} and declared it in kvern.toml"));
-    print::say("next: kvern dev");
+    match global.output {
+        Format::Table => {
+            print::say(&format!("wrote {file} and declared it in kvern.toml"));
+            print::say("next: kvern dev");
+        }
+        Format::Json => print::json(&serde_json::json!({ "function": name.as_str(), "file": file })),
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! `kvern serve`: the server, until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -9,12 +10,14 @@ use crate::cli::{Global, Role, Serve};
 use crate::config;
 use crate::exit::{Code, Outcome, Stop};
 use crate::observe::Lines;
-use crate::wire::{self, Options};
-use crate::{manifest, port, signals};
+use crate::reloads::{Book, End};
+use crate::wire::{self, Options, Reloader};
+use crate::{manifest, port, secrecy, signals};
 
 /// Serves until TERM or INT.
 pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     init_log();
+    secrecy::hide();
     let Role::All = serve.role;
     let manifest = manifest::load(&serve.config)?;
     let settings = manifest.server.clone();
@@ -39,28 +42,39 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     let listener = bind(address).await?;
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
+    // A reload that is asked for too early must not end us.
+    let mut hup = signals::hup()?;
     let server = wire::start(Options {
         listener,
-        data,
+        data: data.clone(),
         manifest,
         gateway,
-        slots: serve.slots,
+        slots: usize::try_from(serve.slots).unwrap_or(usize::MAX),
         drain: serve.drain,
         lines: Lines::Log,
     })
     .await?;
+    // Only now is the data directory ours.
+    let mut book = Book::open(&data);
     let config = serve.config.clone();
     let reloads = server.reloader();
-    let mut hup = signals::hup()?;
     tokio::spawn(async move {
         while hup.recv().await.is_some() {
-            match manifest::load(&config) {
-                Ok(manifest) => reloads.reload(manifest).await,
-                Err(stop) => tracing::error!(error = %stop.what, "not reloaded; what ran before goes on"),
-            }
+            book.begin();
+            book.end(reload(&config, &reloads).await);
         }
     });
     server.run(shutdown).await
+}
+
+async fn reload(config: &Path, reloader: &Reloader) -> End {
+    match manifest::load(config) {
+        Ok(manifest) => End::from(&reloader.reload(manifest).await[..]),
+        Err(stop) => {
+            tracing::error!(error = %stop.what, "not reloaded; what ran before goes on");
+            End::mistaken(&stop.to_string())
+        }
+    }
 }
 
 /// Binds, or says who holds the port.
@@ -82,16 +96,10 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
     })
 }
 
-/// Reads `HOST:PORT`, with `localhost` for 127.0.0.1 and an empty host for every address.
+/// The address to listen on.
 pub(crate) fn address(listen: &str) -> Result<SocketAddr, Stop> {
-    let spelled = match listen.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}")) {
-        Some(spelled) => spelled,
-        None => listen.strip_prefix(':').map_or_else(|| listen.to_owned(), |port| format!("0.0.0.0:{port}")),
-    };
-    spelled.parse().map_err(|_| {
-        Stop::usage(format!("`{listen}` is not an address to listen on"))
-            .hint("write it as 127.0.0.1:8080 or [::1]:8080")
-    })
+    kvern_manifest::listen_address(listen)
+        .map_err(|bad| Stop::usage(format!("`{listen}` is {bad}")).hint("write it as 127.0.0.1:8080 or [::1]:8080"))
 }
 
 fn check_queue(queue: Option<&str>) -> Outcome {

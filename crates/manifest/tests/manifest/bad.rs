@@ -376,10 +376,15 @@ data = "~/kvern"
 queue = " "
 port = 80
 "#,
-        r#"2:10 `server.listen` must be a host and a port, not "8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`)
+        r#"2:10 `server.listen` is not an address to listen on: "8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`; a name is not looked up)
 3:8 `server.data`: `~` is a word of the shell and means nothing here (write the path from `/`, or one that begins at this folder)
 4:9 `server.queue` is empty (remove the line to get the default)
 5:1 unknown key `server.port` (known here are `listen`, `data`, `queue` and `hosts`)"#,
+    ),
+    (
+        "[server]\nlisten = \"myhost:8080\"\nqueue = \"redis://localhost\"\n",
+        "2:10 `server.listen` is not an address to listen on: \"myhost:8080\" (as in `\"127.0.0.1:8080\"` or `\"[::1]:8080\"`; a name is not looked up)\n\
+         3:9 `server.queue`: \"redis://localhost\" is not a queue that this version has (write `\"sqlite\"`, or remove the line: it is the default)",
     ),
     (
         "[server]\nhosts = [\"kvern.lan\", \"http://kvern.lan:80\"]\n",
@@ -391,7 +396,7 @@ listen = "::1:8080"
 [functions.a]
 timeout =
 "#,
-        r#"2:10 `server.listen` must be a host and a port, not "::1:8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`)
+        r#"2:10 `server.listen` is not an address to listen on: "::1:8080" (as in `"127.0.0.1:8080"` or `"[::1]:8080"`; a name is not looked up)
 4:10 a value is missing here"#,
     ),
     (

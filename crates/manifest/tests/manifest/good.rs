@@ -27,7 +27,7 @@ keep = { succeeded = "2h", failed = "30d" }
 [server]
 listen = "0.0.0.0:80"
 data = "var/data"
-queue = "redis://localhost"
+queue = "sqlite"
 hosts = ["Kvern.lan", "10.0.0.7"]
 "#;
 
@@ -79,7 +79,7 @@ fn every_key_arrives() {
     let server = ServerSettings {
         listen: Some("0.0.0.0:80".to_owned()),
         data: Some(PathBuf::from("app/var/data")),
-        queue: Some("redis://localhost".to_owned()),
+        queue: Some("sqlite".to_owned()),
         hosts: vec!["kvern.lan".to_owned(), "10.0.0.7".to_owned()],
     };
     assert_eq!(manifest.server, server);

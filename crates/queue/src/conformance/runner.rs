@@ -1,6 +1,7 @@
 //! Runs every rule on a subject and prints the table.
 
 use std::any::Any;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,7 @@ fn message_of(error: JoinError) -> String {
     text.unwrap_or("panicked").to_owned()
 }
 
-#[expect(clippy::print_stdout, reason = "the table is what the suite is read by")]
+/// Past the test harness, which keeps what a test that passed has printed: in CI the table is read.
 fn print_line(subject: &str, rule: &Rule, verdict: &Verdict, took: Duration) {
     let (word, message) = match verdict {
         Verdict::Ok => ("ok", ""),
@@ -70,5 +71,6 @@ fn print_line(subject: &str, rule: &Rule, verdict: &Verdict, took: Duration) {
         Verdict::Failed(message) => ("FAILED", message.as_str()),
     };
     let took = took.as_millis();
-    println!("{subject:<10} {:>2}  {:<55} {took:>6} ms  {word}  {message}", rule.number, rule.name);
+    let line = format!("{subject:<10} {:>2}  {:<55} {took:>6} ms  {word}  {message}\n", rule.number, rule.name);
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }

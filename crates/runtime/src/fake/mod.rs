@@ -375,7 +375,7 @@ mod tests {
         assert_eq!((fake.counts("f").dropped, fake.counts("f").running), (1, 0));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_refused_is_counted() {
         let fake = Fake::new();
         fake.refuse_starts("f", 1, "SyntaxError");

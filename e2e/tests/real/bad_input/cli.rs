@@ -72,9 +72,27 @@ fn wait_too_short() {
 }
 
 #[test]
+fn key_of_a_call() {
+    let folder = tempfile::tempdir().expect("a folder");
+    told("`--key` of a call").is(&run_of(&run_in(folder.path(), &["invoke", "good", "--key", "k1"])));
+}
+
+#[test]
+fn name_that_is_a_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    told("a name that is a path").is(&run_of(&run_in(folder.path(), &["invoke", "good/jobs"])));
+}
+
+#[test]
 fn bad_flag() {
     let folder = tempfile::tempdir().expect("a folder");
     told("a flag that does not exist").is(&run_of(&run_in(folder.path(), &["serve", "--dta", "data"])));
+}
+
+#[test]
+fn no_slot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    told("no slot at all").is(&run_of(&run_in(folder.path(), &["serve", "--slots", "0"])));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Functions that cannot start, or cannot take what they are given. The server starts all the same and says why.
 
-use kvern_e2e::{Server, until};
+use kvern_e2e::Server;
 
-use super::stage::{GOOD, Shared, ending, has, nothing_is_lost, word};
+use super::stage::{GOOD, Shared, ending, has, nothing_is_lost, run_of, word};
 use super::table::{Line, labelled, told};
 
 const ONCE: &str = "retry = { attempts = 1 }\n\n";
@@ -135,13 +135,17 @@ fn broken_version_beside_a_running_one() {
     assert_eq!(call(), "Ada");
     kvern_e2e::files::write(&server.home, "greet.py", "def greet(name: str):\n    return (name\n");
     nothing_is_lost(&server.http, || {
-        server.signal(rustix::process::Signal::HUP);
-        until("the reload to be refused", || server.log().contains("a version could not be made ready").then_some(()));
+        let run = server.cli(&["reload", "--data", server.data.to_str().expect("a path in UTF-8")]);
+        told("a broken version at a reload").is(&run_of(&run));
         assert_eq!(call(), "Ada", "the version before goes on");
     });
     let described = server.http.get("/v1/functions/greet").json();
-    told("a broken version at a reload").is(&[labelled("error", word(&described, "error"))]);
+    assert!(word(&described, "error").contains("SyntaxError"), "{described}");
     kvern_e2e::files::write(&server.home, "greet.py", "def greet(name: str):\n    return name.upper()\n");
-    server.signal(rustix::process::Signal::HUP);
-    until("the repaired version", || (call() == "ADA").then_some(()));
+    let (code, _, said) = server.cli(&["reload", "--data", server.data.to_str().expect("a path in UTF-8")]);
+    assert_eq!(
+        (code, said.as_str(), call().as_str()),
+        (0, "reloaded: good, greet\n", "ADA"),
+        "what it waited for is there"
+    );
 }

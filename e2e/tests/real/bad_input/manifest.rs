@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use kvern_e2e::Server;
 use kvern_e2e::files::write;
-use kvern_e2e::{Server, until};
 use tempfile::TempDir;
 
 use super::stage::{GOOD, nothing_is_lost, run_in, run_of};
-use super::table::{line, told};
+use super::table::told;
 
 /// A slip in a name, a value out of bounds, a wrong type, a missing unit.
 const MISTAKEN: &str = r#"[functions.hello]
@@ -49,16 +49,11 @@ fn several_mistakes_at_a_reload() {
     let server = Server::start(&[("kvern.toml", GOOD)]);
     nothing_is_lost(&server.http, || {
         write(&server.home, "kvern.toml", MISTAKEN);
-        server.signal(rustix::process::Signal::HUP);
-        let message = until("the reload to be refused", || {
-            let log = server.log();
-            log.lines().find(|line| line.contains("not reloaded")).map(str::to_owned)
-        });
-        let entry: serde_json::Value = serde_json::from_str(&message).expect("the log is JSON");
-        told("a manifest with several mistakes, reloaded")
-            .is(&[line(entry["fields"]["message"].as_str().unwrap_or_default())]);
-        let error = entry["fields"]["error"].as_str().unwrap_or_default();
-        assert!(error.contains("kvern.toml:3:1") && error.contains("4 mistakes"), "the log has them all: {error}");
+        let run = server.cli(&["reload", "--data", server.data.to_str().expect("a path in UTF-8")]);
+        told("a manifest with several mistakes, reloaded").is(&run_of(&run));
+        let log = server.log();
+        let message = log.lines().find(|line| line.contains("not reloaded")).expect("the log says so too");
+        assert!(message.contains("kvern.toml:3:1") && message.contains("4 mistakes"), "it has them all: {message}");
     });
 }
 
@@ -66,6 +61,12 @@ fn several_mistakes_at_a_reload() {
 fn not_toml() {
     let folder = folder("[functions.hello]\nhandler = hello.py\n");
     told("a manifest that is not TOML").is(&run_of(&run_in(folder.path(), &["check"])));
+}
+
+#[test]
+fn what_cannot_be_served() {
+    let folder = folder("[server]\nlisten = \"myhost:8080\"\nqueue = \"banana\"\n");
+    told("a place that cannot be served, in the manifest").is(&run_of(&run_in(folder.path(), &["check"])));
 }
 
 #[test]

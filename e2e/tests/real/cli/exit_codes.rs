@@ -30,13 +30,18 @@ fn each_exit_code_means_what_the_help_says() {
     let broken = server.home.join("broken.toml");
     std::fs::write(&broken, "[functions.x]\nexce = [\"cat\"]\n").expect("written");
     let broken = broken.display().to_string();
-    let cases: [(i32, &[&str]); 20] = [
+    let cases: [(i32, &[&str]); 24] = [
         (0, &["invoke", "good", "-d", "x"]),
         (0, &["invoke", "good", "-d", "x", "--wait", "30s"]),
         (1, &["invoke", "failing"]),
         // The function says that its caller sent what it cannot take.
         (2, &["invoke", "bad"]),
+        (2, &["invoke", "bad", "--wait", "30s"]),
         (2, &["invoke"]),
+        // A call has no key, and a name is no path.
+        (2, &["invoke", "good", "--key", "k1"]),
+        (2, &["invoke", "good/jobs", "-d", "x"]),
+        (0, &["invoke", "good", "--key", "k1", "--async"]),
         (2, &["jobs", "list", "--color"]),
         (2, &["jobs", "get", "no-id"]),
         (2, &["jobs", "list", "--state", "sleeping"]),
@@ -89,6 +94,31 @@ fn a_token_is_needed_where_there_is_one() {
     assert_eq!(list(&["--token", "wrong"]).0, 5);
     assert_eq!(list(&["--token", "s3cret"]).0, 0);
     assert_eq!(guarded.cli(&["healthcheck"]).0, 0, "a probe needs none");
+}
+
+/// What a script leaves that found no secret would open the server to everybody.
+#[test]
+fn an_empty_token_starts_no_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write("kvern.toml", MANIFEST);
+    write("blank", " \n");
+    let listen = format!("0.0.0.0:{}", kvern_e2e::server::free_port());
+    for (arguments, name, value) in [
+        (&["--token", ""][..], "KVERN_LOG", "info"),
+        (&[], "KVERN_TOKEN", ""),
+        (&[], "KVERN_TOKEN", "  "),
+        (&[], "KVERN_TOKEN_FILE", "blank"),
+    ] {
+        let mut command = Command::new(kvern());
+        command.args(["serve", "--data", "data", "--listen", &listen]).args(arguments).current_dir(folder.path());
+        command.env_remove("KVERN_TOKEN").env_remove("KVERN_TOKEN_FILE").env(name, value);
+        let output = command.output().expect("kvern runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {name}={value:?}: {said}");
+        assert!(said.contains("is empty"), "{said}");
+        assert!(!folder.path().join("data").exists(), "nothing was touched");
+    }
 }
 
 #[test]

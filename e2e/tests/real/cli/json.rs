@@ -68,28 +68,47 @@ fn a_token_is_a_document_too() {
     assert!(!json(&server, &["token"]).is_null());
 }
 
-/// What only tells a person something prints no data at all.
+/// What only tells a person something is no data; for a program it is.
 #[test]
 fn what_is_for_people_is_not_on_stdout() {
     let server = Server::start(&[("kvern.toml", MANIFEST)]);
     let data = server.data.display().to_string();
-    for arguments in
-        [&["healthcheck"][..], &["healthcheck", "--ready"], &["reload", "--data", &data], &["new", "other"]]
-    {
-        for format in ["table", "json"] {
-            if arguments[0] == "new" {
-                let _ = std::fs::remove_file(server.home.join("kvern.toml"));
-                let _ = std::fs::remove_file(server.home.join("other.py"));
-            }
-            let (code, stdout, said) = server.cli(&[arguments, &["-o", format]].concat());
-            assert_eq!((code, stdout.as_str()), (0, ""), "{arguments:?}: {said}");
-            assert!(!said.is_empty(), "{arguments:?}");
+    let verbs: [(&[&str], &str, Value); 4] = [
+        (&["healthcheck"], "/state", "alive".into()),
+        (&["healthcheck", "--ready"], "/state", "ready".into()),
+        (&["reload", "--data", &data], "/functions/1/error", Value::Null),
+        (&["new", "other"], "/function", "other".into()),
+    ];
+    for (arguments, place, expected) in verbs {
+        let (code, stdout, said) = server.cli(arguments);
+        assert_eq!((code, stdout.as_str()), (0, ""), "{arguments:?}: {said}");
+        assert!(!said.is_empty(), "{arguments:?}");
+        if arguments[0] == "new" {
+            std::fs::remove_file(server.home.join("kvern.toml")).expect("it was written");
+            std::fs::remove_file(server.home.join("other.py")).expect("it was written");
         }
+        assert_eq!(json(&server, arguments).pointer(place), Some(&expected), "{arguments:?}");
     }
     // A failure says nothing on stdout either.
     let (code, stdout, said) = server.cli(&["functions", "describe", "never-was", "-o", "json"]);
     assert_eq!((code, stdout.as_str()), (3, ""), "{said}");
     assert!(said.starts_with("error: "), "{said}");
+}
+
+/// Logs have no end while they are followed, so each line is a document.
+#[test]
+fn each_line_of_a_log_is_a_document() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    let bad = server.http.submit("bad", "");
+    let _ = server.http.finished(&bad);
+    let line = |arguments: &[&str]| {
+        let (code, stdout, said) = server.cli(&[arguments, &["-o", "json"]].concat());
+        assert_eq!((code, stdout.lines().count()), (0, 1), "{arguments:?}: {stdout}{said}");
+        serde_json::from_str::<Value>(&stdout).expect("a document")
+    };
+    assert_eq!(line(&["jobs", "logs", &bad]), serde_json::json!({ "job": bad, "line": "no" }));
+    assert_eq!(line(&["jobs", "logs", &bad, "-f"]), serde_json::json!({ "job": bad, "line": "no" }));
+    assert_eq!(line(&["logs", "bad"]), serde_json::json!({ "function": "bad", "job": bad, "line": "no" }));
 }
 
 #[test]

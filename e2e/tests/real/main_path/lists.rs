@@ -73,3 +73,35 @@ fn pages_follow_each_other_without_a_gap_while_jobs_come() {
     let second = http.get(&format!("/v1/jobs?limit=3&cursor={cursor}")).json();
     assert_eq!(ids(&second), all[3..6], "a newer job moves no page");
 }
+
+/// A slip in the manifest must not make jobs disappear from sight.
+#[test]
+fn jobs_of_a_removed_function_are_seen() {
+    let mut server = Server::start(&[("kvern.toml", MANIFEST)]);
+    let data = server.data.display().to_string();
+    let _ = server.http.finished(&server.http.submit("bad", ""));
+    let _ = server.http.post("/v1/functions/good/pause", "");
+    let waits = server.http.submit("good", "kept");
+    let alone = "[functions.other]\nexec = [\"cat\"]\n";
+    kvern_e2e::files::write(&server.home, "kvern.toml", alone);
+    let told = "jobs wait for a function that is not in kvern.toml";
+    assert_eq!(server.cli(&["reload", "--data", &data]).0, 0);
+    let is_told = |line: &&str| line.contains(told) && line.contains("\"function\":\"good\",\"jobs\":1");
+    assert_eq!(server.log().lines().filter(is_told).count(), 1, "{}", server.log());
+    server.kill();
+    server.restart();
+    let log = server.log();
+    assert_eq!((log.lines().filter(is_told).count(), log.matches(told).count()), (2, 2), "none waits for `bad`: {log}");
+    let removed = server.http.get("/v1/functions").json()["removed"].clone();
+    assert_eq!((&removed[0]["name"], &removed[0]["jobs"]["failed"]), (&"bad".into(), &1.into()), "{removed}");
+    assert_eq!((&removed[1]["name"], &removed[1]["jobs"]["queued"]), (&"good".into(), &1.into()), "{removed}");
+    assert_eq!((&removed[1]["state"], &removed[2]), (&"removed".into(), &Value::Null));
+    let (_, table, _) = server.cli(&["functions", "list"]);
+    assert!(table.lines().any(|line| line.starts_with("good ") && line.ends_with("paused, removed")), "{table}");
+
+    kvern_e2e::files::write(&server.home, "kvern.toml", MANIFEST);
+    assert_eq!(server.cli(&["reload", "--data", &data]).0, 0);
+    let _ = server.http.post("/v1/functions/good/resume", "");
+    assert_eq!(server.http.finished(&waits)["state"], "succeeded", "it waited for its function");
+    assert_eq!(server.http.get("/v1/functions").json()["removed"], serde_json::json!([]));
+}
