@@ -204,8 +204,8 @@ def show(server):
 
 def stay(server):
     """Lets a person look around. Ctrl-C is the way to end that, so it is no failure."""
-    say("The server goes on: Ctrl-C stops it.")
     try:
+        say("The server goes on: Ctrl-C stops it.")
         server.process.wait()
     except KeyboardInterrupt:
         say("\nStopping.")

@@ -19,6 +19,15 @@ class Terminal(io.StringIO):
         return True
 
 
+class Hasty(Terminal):
+    """Somebody who does not read to the end of the line."""
+
+    def write(self, text):
+        if "Ctrl-C stops it" in text:
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
 class FakeServer:
     """Answers with what the test says, path by path, one answer after the other."""
 
@@ -63,18 +72,19 @@ class Kill(unittest.TestCase):
 
 
 class Interrupt(unittest.TestCase):
-    def run_main(self, show, wait=None):
+    def run_main(self, show, wait=None, terminal=Terminal):
         server = FakeServer()
         server.process.wait.side_effect = wait
         with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(
             demo, HERE=Path(folder), STATE=Path(folder) / "state", Server=lambda _: server, show=show
-        ), mock.patch("sys.argv", ["demo.py", "kvern"]), mock.patch("signal.signal"), redirect_stdout(Terminal()):
+        ), mock.patch("sys.argv", ["demo.py", "kvern"]), mock.patch("signal.signal"), redirect_stdout(terminal()):
             code = demo.main()
         self.assertTrue(server.stopped)
         return code
 
     def test_after_a_good_demo_it_is_the_way_to_leave(self):
         self.assertEqual(self.run_main(lambda _: 0, wait=KeyboardInterrupt), 0)
+        self.assertEqual(self.run_main(lambda _: 0, terminal=Hasty), 0)
 
     def test_before_its_end_it_is_none(self):
         self.assertEqual(self.run_main(mock.Mock(side_effect=KeyboardInterrupt)), 130)

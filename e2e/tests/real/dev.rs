@@ -298,6 +298,18 @@ fn a_file_that_a_function_writes_does_not_reload_it_for_ever() {
     until("the new code to answer", || (dev.http.post("/v1/functions/f", "{}").text() == "3").then_some(()));
 }
 
+/// The signal of a reload would end it: a terminal that closes sends the same.
+#[test]
+fn it_is_not_told_to_reload() {
+    let dev = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
+    let output = Command::new(kvern()).args(["reload", "--data", ".kvern"]).current_dir(dev.app()).output();
+    let output = output.expect("kvern runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("`kvern dev` reloads by itself when you save"), "{said}");
+    assert_eq!(dev.http.post("/v1/functions/cat", "x").text(), "x", "it goes on");
+}
+
 #[test]
 fn a_taken_port_is_named_with_its_holder() {
     let dev = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
