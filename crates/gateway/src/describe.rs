@@ -11,6 +11,29 @@ use crate::error::Problem;
 use crate::functions::{Condition, Entry};
 use crate::reply::{self, Response};
 
+/// The fields with their JSON types, for `/openapi.json`. A test compares them with what is written.
+pub(crate) const FIELDS: [(&str, &[&str]); 19] = [
+    ("name", &["string"]),
+    ("runs", &["string"]),
+    ("state", &["string"]),
+    ("version", &["string", "null"]),
+    ("error", &["string", "null"]),
+    ("paused", &["boolean"]),
+    ("jobs", &["object"]),
+    ("route", &["string", "null"]),
+    ("mode", &["string"]),
+    ("timeout_ms", &["integer"]),
+    ("retry", &["object"]),
+    ("concurrency", &["integer"]),
+    ("scale", &["object"]),
+    ("memory_bytes", &["integer", "null"]),
+    ("env", &["array"]),
+    ("max_input", &["integer"]),
+    ("max_output", &["integer"]),
+    ("max_queued", &["integer"]),
+    ("keep", &["object"]),
+];
+
 /// A function as clients see it. Of its environment only the names: the values may be secrets.
 #[derive(Serialize)]
 pub(crate) struct FunctionJson<'a> {

@@ -86,6 +86,9 @@ async fn every_field_of_a_function_is_documented_and_no_other() {
     let function = server.get("/v1/functions/hello").await.json();
     let fields: BTreeSet<&str> = function.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(first_cells(API, "### The record of a function"), fields);
+    let document = server.get("/openapi.json").await.json();
+    let described = document["components"]["schemas"]["Function"]["properties"].as_object().cloned().expect("a schema");
+    assert_eq!(described.keys().map(String::as_str).collect::<BTreeSet<_>>(), fields);
 }
 
 #[test]

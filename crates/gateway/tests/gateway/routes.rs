@@ -81,6 +81,23 @@ async fn the_description_has_every_route_and_no_other() {
             assert!(parameters.iter().any(|p| p["name"] == *name && p["in"] == "query"), "{} {name}", route.path);
         }
     }
+    let operation = |path: &str, method: &str| paths[path][method].clone();
+    let has_header = |operation: &serde_json::Value, name: &str| {
+        let parameters = operation["parameters"].as_array().expect("a list");
+        parameters.iter().any(|p| p["name"] == name && p["in"] == "header")
+    };
+    let submit = operation("/v1/functions/{name}/jobs", "post");
+    assert!(has_header(&submit, "Idempotency-Key") && submit["responses"]["422"].is_object(), "{submit}");
+    assert!(has_header(&operation("/v1/functions/{name}", "post"), "Prefer"));
+    let result = operation("/v1/jobs/{id}/result", "get");
+    for status in ["200", "404", "409", "default"] {
+        assert!(result["responses"][status].is_object(), "{status}");
+    }
+    let text = document.to_string();
+    for named in text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document["components"]["schemas"][named].is_object(), "{named} is named and not described");
+    }
+    assert!(text.contains("schemas/Functions") && text.contains("schemas/Jobs"));
     let operations: usize = paths.values().map(|path| path.as_object().map_or(0, serde_json::Map::len)).sum();
     assert_eq!(operations, ROUTES.len());
     let job = document["components"]["schemas"]["Job"]["properties"].as_object().expect("a job is described");
