@@ -1,5 +1,7 @@
 //! TERM: what is short finishes, what is long is released and runs again, and the server ends well.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use kvern_e2e::{Server, until};
@@ -83,15 +85,16 @@ fn a_second_signal_stops_at_once() {
 #[test]
 fn an_open_console_holds_no_stop_up() {
     let mut server = Server::start_with(&[("kvern.toml", MANIFEST)], &["--drain", "10m"]);
-    let http = server.http.clone();
-    let console = std::thread::spawn(move || http.try_ask("GET", "/ui/events", &[], b""));
-    until("the console to be there", || {
-        let metrics = server.http.get("/metrics").text();
-        metrics.lines().any(|line| line == "kvern_http_connections 2").then_some(())
-    });
+    let mut console = TcpStream::connect(server.http.address).expect("the server listens");
+    console.write_all(b"GET /ui/events HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("sent");
+    let mut told = String::new();
+    let mut lines = BufReader::new(&console);
+    while !told.contains("snapshot") {
+        assert!(lines.read_line(&mut told).expect("the stream goes on") > 0, "{told}");
+    }
     server.signal(Signal::TERM);
     assert!(server.wait().success());
-    let told = console.join().expect("no panic").expect("the stream ends like any answer");
-    assert!(told.text().contains("snapshot"), "{}", told.text());
+    lines.read_to_string(&mut told).expect("the rest");
+    assert!(told.ends_with("0\r\n\r\n"), "the stream ends like any answer: {told}");
     assert!(server.log().contains("cut_off: 0"), "{}", server.log());
 }

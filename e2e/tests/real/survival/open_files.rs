@@ -19,8 +19,13 @@ fn a_full_server_answers_everybody_and_runs_its_jobs() {
     let server = Server::start_as(Start { files: FILES, under: &under, ..Start::default() });
     assert!(server.log().contains("fewer connections than wanted"), "{}", server.log());
     // More than there are open files, each with a request.
-    let mut clients: Vec<Kept> = (0..300).map(|_| Kept::to(&server.http)).collect();
-    let answers: Vec<(u16, bool)> = clients.iter_mut().map(|client| client.submit(100)).collect();
+    let (mut clients, answers): (Vec<Kept>, Vec<(u16, bool)>) = std::iter::repeat_with(|| {
+        let mut client = Kept::to(&server.http);
+        let answer = client.submit(100);
+        (client, answer)
+    })
+    .take(300)
+    .unzip();
     for (status, has_retry_after) in &answers {
         assert!(*status == 202 || (*status == 503 && *has_retry_after), "{answers:?}");
     }
