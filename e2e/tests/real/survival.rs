@@ -6,3 +6,4 @@ mod disk_full;
 mod drain;
 mod kill_nine;
 mod leftovers;
+mod on_disk_first;
