@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvern_core::{Attempt, Failure, Job, Outcome, RetryPolicy, UnixMs, next};
+use kvern_core::{Attempt, Failure, FailureCode, Job, Outcome, RetryPolicy, UnixMs, next};
 use kvern_queue::{LeaseToken, Leased, Payload, Queue, Settlement};
 use kvern_runtime::{Context, FunctionVersion, Input, Log};
 use tokio::time::{Instant, sleep};
@@ -84,13 +84,19 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
     slot
 }
 
-/// A leased job whose function cannot be started: it fails, and may be tried again.
+/// A leased job whose function cannot be started: it fails, and may be tried again. Where only the machine has no room,
+/// it goes back as if it had not been leased.
 pub(crate) async fn cannot_start(
     shared: &Arc<Shared>,
     work: JobWork,
     version: &Arc<FunctionVersion>,
     failure: Failure,
 ) -> Slot {
+    if failure.code == FailureCode::NoRoom && work.holding.stop().is_none() {
+        let JobWork { leased, holding, slot } = work;
+        shared.release(leased, holding);
+        return slot;
+    }
     settle_unrun(shared, work, Some(version), Outcome::Failed(failure)).await
 }
 
@@ -210,6 +216,11 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
             Ok(result) => Verdict::Finish(Outcome::Succeeded, Some(result)),
             Err(refused) => Verdict::Finish(refused.outcome(), None),
         },
+        Ended::Outcome(Outcome::Failed(failure)) if failure.code == FailureCode::NoRoom => {
+            tracing::warn!(function = %station.serving.function().name, error = %failure, "no room for an attempt; its job is released");
+            station.report.end = Some(End::NoRoom);
+            Verdict::Release
+        }
         Ended::Outcome(outcome) => {
             station.clean_up_after(&outcome).await;
             Verdict::Finish(outcome, None)
@@ -294,7 +305,7 @@ fn one_line(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kvern_core::{FailureCode, JobId, State, Tally, id::Sequence};
+    use kvern_core::{JobId, State, Tally, id::Sequence};
 
     use super::*;
 

@@ -31,6 +31,7 @@ use async_trait::async_trait;
 use kvern_core::{Door, Failure, FailureCode, Function, Language};
 
 use crate::contract::{FunctionVersion, Instance, PrepareError, Progress, Runtime, StartError};
+use crate::jail::jailed::NotStarted;
 use crate::jail::record;
 use crate::prepare;
 
@@ -132,6 +133,12 @@ impl Shared {
     fn next_scratch(&self) -> PathBuf {
         let number = self.scratch_next.fetch_add(1, Ordering::Relaxed);
         self.run.join("tmp").join(format!("{}-{number}", std::process::id()))
+    }
+}
+
+impl From<NotStarted> for StartError {
+    fn from(NotStarted { code, message }: NotStarted) -> Self {
+        Self(Failure::new(code, message))
     }
 }
 
