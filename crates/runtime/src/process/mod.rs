@@ -23,6 +23,7 @@ mod words;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +64,10 @@ impl ProcessRuntime {
     /// The data directory cannot be written to.
     pub fn new(settings: Settings) -> io::Result<Self> {
         let run = std::path::absolute(&settings.prepare.data_dir)?.join("run");
+        let data_dir = std::path::absolute(&settings.prepare.data_dir)?;
+        for folder in prepare::folders(&data_dir).into_iter().chain([run.clone()]) {
+            make_own_dir(&folder)?;
+        }
         for folder in [record::folder(&run), run.join("tmp"), run.join("shim")] {
             fs::create_dir_all(folder)?;
         }
@@ -146,6 +151,15 @@ impl From<NotStarted> for StartError {
 
 fn cannot_start(message: impl Into<String>) -> StartError {
     StartError(Failure::new(FailureCode::CannotStart, message))
+}
+
+/// Code and what functions keep while they run is for the owner alone, also if the data directory is open to others.
+fn make_own_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    match path.metadata()?.permissions().mode() {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700)),
+    }
 }
 
 fn utf8(path: &Path) -> Result<&str, StartError> {
