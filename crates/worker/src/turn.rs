@@ -250,7 +250,8 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
 
 impl Record {
     fn begin(shared: &Shared, job: Job, version: Option<&Arc<FunctionVersion>>, retry: RetryPolicy) -> Self {
-        let started_at = shared.clock.now();
+        // The queue's: the record of the job and that of the attempt tell the same time.
+        let started_at = job.started_at.unwrap_or_else(|| shared.clock.now());
         let wait = started_at.since(ready_at(&job));
         let record = Self { job, version: version.cloned(), retry, started_at, began: Instant::now(), wait };
         shared.observer.job_started(&Started {

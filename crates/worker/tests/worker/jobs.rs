@@ -339,3 +339,13 @@ async fn functions_share_a_worker_whose_slots_are_all_wanted() {
     assert!(world.fake.counts("many").running + world.fake.counts("few").running <= 2);
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_and_its_attempt_begin_at_the_same_time() {
+    let world = World::with(vec![function("slow", 1)]).await;
+    world.fake.starts_take("slow", Duration::from_millis(300));
+    let id = world.submit("slow", "x").await;
+    let job = world.reaches(id, State::Succeeded).await;
+    assert_eq!(job.started_at, job.attempts.last().map(|attempt| attempt.started_at));
+    world.stop().await;
+}
