@@ -95,7 +95,7 @@ pub(crate) async fn turn(station: &mut Station, work: CallWork) -> Slot {
     };
     finish(&order, outcome.failure());
     station.report.end = Some(End::of(&outcome));
-    station.shared.observer.call_finished(&order.function, outcome.failure(), began.elapsed());
+    station.shared.observer.call_finished(&order.function, &outcome, began.elapsed());
     slot
 }
 
