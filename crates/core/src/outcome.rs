@@ -66,6 +66,8 @@ pub enum FailureCode {
     ProtocolError,
     /// The function could not be started: a syntax error, a missing file, a requirement that cannot be installed.
     CannotStart,
+    /// The server or the machine had no room for the attempt (descriptors, processes, memory): it does not count.
+    NoRoom,
     /// The job's `expires_at` passed before it ran.
     Expired,
     /// Too many attempts were cut off by the death of the server or worker.
@@ -161,7 +163,8 @@ impl FailureCode {
             | Self::Crash
             | Self::OutOfMemory
             | Self::ProtocolError
-            | Self::CannotStart => true,
+            | Self::CannotStart
+            | Self::NoRoom => true,
             Self::Permanent
             | Self::BadInput
             | Self::ResultTooLarge
@@ -186,6 +189,7 @@ impl FailureCode {
             Self::ResultTooLarge => "result_too_large",
             Self::ProtocolError => "protocol_error",
             Self::CannotStart => "cannot_start",
+            Self::NoRoom => "no_room",
             Self::Expired => "expired",
             Self::Interrupted => "interrupted",
             Self::Damaged => "damaged",

@@ -131,12 +131,12 @@ impl Observer for Ears {
         tracing::warn!(%job, %error, "the end of an attempt was not stored");
     }
 
-    fn call_finished(&self, function: &FunctionName, failure: Option<&Failure>, run: Duration) {
+    fn call_finished(&self, function: &FunctionName, outcome: &Outcome, run: Duration) {
         let metrics = self.metrics.function(function);
         metrics.observe_run(run);
-        metrics.finished(if failure.is_none() { "succeeded" } else { "failed" });
+        metrics.finished(outcome.as_str());
         if self.lines == Lines::EachJob {
-            print_end(function, failure, run, "call");
+            print_end(function, outcome, run, "call");
         }
     }
 
@@ -219,7 +219,7 @@ fn print_job(settled: &Settled<'_>) {
     let what = format!("job {}", settled.job);
     match settled.outcome {
         Some(outcome) => {
-            print_end(settled.function, outcome.failure(), settled.run, &what);
+            print_end(settled.function, outcome, settled.run, &what);
             if outcome.failure().is_some() {
                 print::say(&format!("           attempt {}, now {}", settled.attempt, settled.state));
             }
@@ -228,15 +228,15 @@ fn print_job(settled: &Settled<'_>) {
     }
 }
 
-fn print_end(function: &FunctionName, failure: Option<&Failure>, run: Duration, what: &str) {
+fn print_end(function: &FunctionName, outcome: &Outcome, run: Duration, what: &str) {
     let took = format!("{:.1} ms", run.as_secs_f64() * 1000.0);
-    let Some(failure) = failure else {
-        print::say(&format!(
-            "{} {} {function} {took}  {}",
-            now(),
-            print::paint("✔", Colour::Good),
-            print::paint(what, Colour::Dim)
-        ));
+    let Some(failure) = outcome.failure() else {
+        let mark = match outcome {
+            Outcome::Cancelled => print::paint("-", Colour::Dim),
+            _ => print::paint("✔", Colour::Good),
+        };
+        let what = if *outcome == Outcome::Cancelled { &format!("{what}, cancelled") } else { what };
+        print::say(&format!("{} {mark} {function} {took}  {}", now(), print::paint(what, Colour::Dim)));
         return;
     };
     print::say(&format!(

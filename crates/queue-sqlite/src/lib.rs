@@ -27,6 +27,7 @@ mod keys;
 mod log;
 mod long;
 mod pause;
+mod private;
 mod redirect;
 mod settle;
 mod submit;

@@ -1,7 +1,5 @@
 //! Open: from a data directory to a running queue.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -17,6 +15,7 @@ use crate::inbox::{End, Inbox};
 use crate::keys;
 use crate::lock::Lock;
 use crate::memory::Memory;
+use crate::private::{make_database, make_dir, make_own_dir};
 use crate::queue::{SqliteQueue, database};
 use crate::read::Readers;
 use crate::recover::{self, Known};
@@ -67,9 +66,10 @@ impl SqliteQueue {
     pub fn open_within(options: Options, bounds: &Bounds) -> Result<Arc<Self>, OpenError> {
         let Options { dir, clock } = options;
         make_dir(&dir)?;
-        make_dir(&dir.join("blobs"))?;
+        make_own_dir(&dir.join("blobs"))?;
         let lock = Lock::take(&dir)?;
         let path = database(&dir);
+        make_database(&path)?;
         let failed = |source| OpenError::Database { path: path.clone(), source };
         let mut connection = schema::open_writer(&path)?;
         let log = Log::watch(&mut connection).map_err(failed)?;
@@ -206,9 +206,4 @@ fn remove_orphans(blobs: &BlobDir, path: &Path) {
     if let Err(error) = spawned {
         tracing::warn!(%error, "files that no job names cannot be looked for");
     }
-}
-
-fn make_dir(path: &Path) -> Result<(), OpenError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| OpenError::Directory { path: path.to_owned(), source })
 }

@@ -9,6 +9,7 @@ one long file because it is started as one: nothing of ours shall be importable 
 import os
 import signal
 import sys
+from _thread import get_ident
 from json import JSONDecodeError, JSONEncoder, loads
 from struct import Struct
 from time import time
@@ -583,10 +584,35 @@ def terminate(*_):
     raise SystemExit(143)
 
 
+class Forks:
+    """Gives a forked child the TERM of any process: to end, at once and always.
+
+    Our handler is none for a child. Python runs it between two instructions, and one that is about to wait for a lock
+    (as the workers of a `multiprocessing.Pool` do) waits on; and what it raises in a hook is lost. Who sends a TERM
+    to a child waits for its end. So TERM is held back until the child has the default.
+    """
+
+    def __init__(self):
+        self.masks = {}
+        os.register_at_fork(before=self.before, after_in_parent=self.restore, after_in_child=self.in_child)
+
+    def before(self):
+        self.masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def in_child(self):
+        if signal.getsignal(signal.SIGTERM) is terminate:  # The user's code may have set its own.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.restore()
+
+    def restore(self):
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.masks.pop(get_ident()))
+
+
 def main():
     channel = Channel(int(os.environ.pop("KVERN_FD")))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
+    Forks()
     for stream in (sys.stdout, sys.stderr):
         # Whole lines at once, and a character that cannot be written is no reason to fail.
         stream.reconfigure(line_buffering=True, errors="backslashreplace")

@@ -26,6 +26,8 @@
 //!     `LANG`, `TMPDIR`, and nothing else of the server's.
 //! 12. *attempts are apart*: an instance runs one attempt at a time; what one attempt wrote is never the output or
 //!     (once its result is in) the log of another.
+//! 13. *no room is nobody's fault*: what fails because the server or the machine has no room for it (descriptors,
+//!     processes, memory) comes back with [`FailureCode::NoRoom`], from `start` and from `run`; nothing is left running.
 
 use std::fmt;
 use std::path::PathBuf;

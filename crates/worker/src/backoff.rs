@@ -10,22 +10,34 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Counts troubles in a row.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
     troubles: u32,
     until: Option<Instant>,
+    pause_max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::up_to(PAUSE_MAX)
+    }
 }
 
 impl Backoff {
+    /// One with another longest pause.
+    pub(crate) const fn up_to(pause_max: Duration) -> Self {
+        Self { troubles: 0, until: None, pause_max }
+    }
+
     /// Something went wrong.
     pub(crate) fn trouble(&mut self, now: Instant) {
-        self.until = Some(now + pause(self.troubles));
+        self.until = Some(now + pause(self.troubles).min(self.pause_max));
         self.troubles = self.troubles.saturating_add(1);
     }
 
     /// Something went well: what went wrong before is forgotten.
     pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self::up_to(self.pause_max);
     }
 
     /// Until when to pause, if so.

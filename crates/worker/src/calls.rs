@@ -82,7 +82,7 @@ pub(crate) async fn turn(station: &mut Station, work: CallWork) -> Slot {
         }
         Ended::Stopped(why) => {
             if why == Why::Draining {
-                order.line.stopping();
+                order.line.refuse(CallError::Stopping, &"the worker is stopping");
             }
             station.stop_instance(grace).await;
             Outcome::Cancelled
@@ -93,16 +93,26 @@ pub(crate) async fn turn(station: &mut Station, work: CallWork) -> Slot {
             Outcome::Failed(Failure::new(FailureCode::ProtocolError, "the worker failed; see its log"))
         }
     };
-    order.line.finish(outcome.failure());
+    finish(&order, outcome.failure());
     station.report.end = Some(End::of(&outcome));
-    station.shared.observer.call_finished(&order.function, outcome.failure(), began.elapsed());
+    station.shared.observer.call_finished(&order.function, &outcome, began.elapsed());
     slot
 }
 
 /// A call whose function cannot be started.
 pub(crate) fn cannot_start(work: CallWork, failure: &Failure) -> Slot {
-    work.order.line.finish(Some(failure));
+    finish(&work.order, Some(failure));
     work.slot
+}
+
+/// Answers; where the machine had no room, the caller may come back as with a busy function.
+fn finish(order: &Order, failure: Option<&Failure>) {
+    match failure {
+        Some(failure) if failure.code == FailureCode::NoRoom => {
+            order.line.refuse(busy(order.function.clone()), failure);
+        }
+        failure => order.line.finish(failure),
+    }
 }
 
 async fn run(station: &mut Station, order: &Order) -> Ended {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kvern_core::FunctionName;
+use kvern_core::{FailureCode, FunctionName};
 use kvern_queue::Want;
 use tokio::time::{Duration, Instant};
 
@@ -217,9 +217,9 @@ impl Floor {
     }
 
     /// A start failed. The work that fails with it, if no live instance can take it.
-    pub(crate) fn start_failed(&mut self, place: &PlaceKey, now: Instant) -> Option<Work> {
+    pub(crate) fn start_failed(&mut self, place: &PlaceKey, code: FailureCode, now: Instant) -> Option<Work> {
         let lane = self.lane_of(place)?;
-        lane.start_failed(place.id, now);
+        lane.start_failed(place.id, code, now);
         if lane.pool.up() > 0 { None } else { lane.pop_ready() }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvern_core::{Failure, FailureCode, Function, FunctionName, Outcome};
 use kvern_runtime::FunctionVersion;
@@ -16,6 +17,8 @@ use crate::work::{Opening, Slot, Work};
 
 /// Calls that may take a freed slot in a row before a job is looked for.
 const CALLS_IN_A_ROW: u32 = 8;
+/// The longest pause after there was no room for an attempt.
+const ROOM_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// One function on this worker.
 pub(crate) struct Lane {
@@ -38,6 +41,9 @@ pub(crate) struct Lane {
     /// Starts that failed for work: a pause in leases, so that a function which cannot start fails some of its jobs with
     /// the reason, and not all of them.
     starts: Backoff,
+    /// Work that found no room on this machine and was given back: a pause in leases too, and a short one, because
+    /// nothing is wrong with the function and room may come back at any moment.
+    room: Backoff,
     calls_in_a_row: u32,
 }
 
@@ -88,6 +94,8 @@ pub(crate) enum End {
     Crashed,
     /// There was no instance to run it.
     NotStarted,
+    /// There was no room on this machine to run it.
+    NoRoom,
 }
 
 // === impl Serving ===
@@ -124,6 +132,7 @@ impl End {
         match outcome {
             Outcome::Crashed(_) => Self::Crashed,
             Outcome::Failed(failure) if failure.code == FailureCode::CannotStart => Self::NotStarted,
+            Outcome::Failed(failure) if failure.code == FailureCode::NoRoom => Self::NoRoom,
             Outcome::Succeeded | Outcome::Failed(_) | Outcome::TimedOut(_) | Outcome::Cancelled => Self::Ran,
         }
     }
@@ -151,6 +160,7 @@ impl Lane {
             ready_since: None,
             gone: false,
             starts: Backoff::default(),
+            room: Backoff::up_to(ROOM_PAUSE_MAX),
             calls_in_a_row: 0,
         }
     }
@@ -170,13 +180,26 @@ impl Lane {
 
     /// Until when no jobs should be leased, if so.
     pub(crate) fn resting(&self, now: Instant) -> Option<Instant> {
-        self.starts.resting(now).filter(|_| self.pool.up() == 0)
+        // An attempt in a live instance may find no room either, for its result.
+        self.starts.resting(now).filter(|_| self.pool.up() == 0).max(self.room.resting(now))
     }
 
     /// An instance could not be started at this place.
-    pub(crate) fn start_failed(&mut self, id: PlaceId, now: Instant) {
+    pub(crate) fn start_failed(&mut self, id: PlaceId, code: FailureCode, now: Instant) {
         self.pool.trouble(id, now);
-        self.starts.trouble(now);
+        match code {
+            // A live instance takes the work.
+            FailureCode::NoRoom if self.pool.up() > 0 => {}
+            FailureCode::NoRoom => self.no_room(now),
+            _ => self.starts.trouble(now),
+        }
+    }
+
+    /// What fails at the same time fails for the same reason, and counts once.
+    fn no_room(&mut self, now: Instant) {
+        if self.room.resting(now).is_none() {
+            self.room.trouble(now);
+        }
     }
 
     /// What the place does next. `slot` is the one it held for what it just ran; `spare` says whether others are free on
@@ -193,8 +216,10 @@ impl Lane {
             Some(End::Ran) => {
                 self.pool.went_well();
                 self.starts.forget();
+                self.room.forget();
             }
             Some(End::NotStarted) => self.starts.trouble(now),
+            Some(End::NoRoom) => self.no_room(now),
             Some(End::Crashed) | None => {}
         }
         if self.pool.warm && !report.up {
@@ -317,7 +342,6 @@ fn bounds(function: &Function, warm: bool) -> (usize, usize, usize) {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-    use std::time::Duration;
 
     use kvern_core::{Door, Keep, Mode, RetryPolicy, Scale};
     use kvern_runtime::Version;
@@ -401,15 +425,30 @@ mod tests {
     fn starts_that_fail_pause_the_leases_until_something_runs() {
         let (mut lane, now) = (lane(2, 0, 2), Instant::now());
         open(&mut lane, [1, 2]);
-        lane.start_failed(1, now);
+        lane.start_failed(1, FailureCode::CannotStart, now);
         assert!(lane.resting(now).is_none(), "once is free");
-        lane.start_failed(1, now);
+        lane.start_failed(1, FailureCode::CannotStart, now);
         assert!(lane.resting(now).is_some());
         lane.pool.started(2);
         assert!(lane.resting(now).is_none(), "a live instance takes the work");
         lane.pool.stopped(2);
         let _ = next(&mut lane, 2, Report { end: Some(End::Ran), ..UP });
         assert!(lane.resting(now).is_none());
+    }
+
+    #[test]
+    fn what_finds_no_room_at_the_same_time_counts_once_and_pauses_shortly() {
+        let (mut lane, mut now) = (lane(8, 0, 8), Instant::now());
+        open(&mut lane, [1]);
+        lane.start_failed(1, FailureCode::NoRoom, now); // The first costs no pause.
+        for pause in [100, 200, 400, 800, 1600, 2000, 2000] {
+            for _ in 0..8 {
+                lane.start_failed(1, FailureCode::NoRoom, now);
+            }
+            let until = lane.resting(now).expect("a pause");
+            assert_eq!((until - now).as_millis(), pause);
+            now = until;
+        }
     }
 
     #[test]

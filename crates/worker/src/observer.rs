@@ -16,8 +16,8 @@ pub trait Observer: Send + Sync + 'static {
     fn job_settled(&self, _settled: &Settled<'_>) {}
     /// The end of an attempt was not stored: the lease was over, or the queue failed.
     fn settlement_failed(&self, _job: JobId, _error: &kvern_queue::Error) {}
-    /// A call ended. `run` counts from the moment it had a slot.
-    fn call_finished(&self, _function: &FunctionName, _failure: Option<&Failure>, _run: Duration) {}
+    /// A call ended; cancelled, if its caller has gone or the worker stops. `run` counts from the moment it had a slot.
+    fn call_finished(&self, _function: &FunctionName, _outcome: &Outcome, _run: Duration) {}
     /// The function printed something, in a job or in a call. Pieces, not lines.
     fn printed(&self, _function: &FunctionName, _job: Option<JobId>, _bytes: &[u8]) {}
     /// An instance is ready after this long.

@@ -101,14 +101,14 @@ impl ReplyLine {
         }
     }
 
-    /// The worker stops before the attempt ended.
-    pub(crate) fn stopping(&self) {
+    /// There is no reply, and that is not the function's doing. A stream ends with these words.
+    pub(crate) fn refuse(&self, error: CallError, words: &dyn std::fmt::Display) {
         match std::mem::replace(&mut *self.lock(), Line::Done) {
             Line::Waiting { answer, .. } => {
-                let _ = answer.send(Err(CallError::Stopping));
+                let _ = answer.send(Err(error));
             }
             Line::Streaming { end, .. } => {
-                let _ = end.set(Err("the worker is stopping".to_owned()));
+                let _ = end.set(Err(words.to_string()));
             }
             Line::Done => {}
         }

@@ -65,6 +65,7 @@ pub(crate) async fn start_instance(
     };
     let result = match started {
         Ok(Ok(Ok(instance))) => Ok(instance),
+        Ok(Ok(Err(error))) if error.0.code == FailureCode::NoRoom => Err(error.0),
         Ok(Ok(Err(error))) => Err(Failure { code: FailureCode::CannotStart, ..error.0 }),
         Ok(Err(_)) => {
             let words = format!("it was not ready within {:?}", shared.settings.start_time);
@@ -156,7 +157,7 @@ impl Station {
             }
             Err(failure) => {
                 let key = &self.place.key;
-                let work = self.shared.floor(|floor, _| floor.start_failed(key, Instant::now()));
+                let work = self.shared.floor(|floor, _| floor.start_failed(key, failure.code, Instant::now()));
                 self.slot = match work {
                     Some(Work::Job(job)) => Some(turn::cannot_start(&self.shared, *job, &version, failure).await),
                     Some(Work::Call(call)) => Some(calls::cannot_start(*call, &failure)),

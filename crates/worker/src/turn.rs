@@ -84,13 +84,19 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
     slot
 }
 
-/// A leased job whose function cannot be started: it fails, and may be tried again.
+/// A leased job whose function cannot be started: it fails, and may be tried again. Where only the machine has no room,
+/// it goes back as if it had not been leased.
 pub(crate) async fn cannot_start(
     shared: &Arc<Shared>,
     work: JobWork,
     version: &Arc<FunctionVersion>,
     failure: Failure,
 ) -> Slot {
+    if failure.code == FailureCode::NoRoom && work.holding.stop().is_none() {
+        let JobWork { leased, holding, slot } = work;
+        shared.release(leased, holding);
+        return slot;
+    }
     settle_unrun(shared, work, Some(version), Outcome::Failed(failure)).await
 }
 
@@ -228,6 +234,11 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
             Ok(result) => Verdict::Finish(Outcome::Succeeded, Some(result)),
             Err(refused) => Verdict::Finish(refused.outcome(), None),
         },
+        Ended::Outcome(Outcome::Failed(failure)) if failure.code == FailureCode::NoRoom => {
+            tracing::warn!(function = %station.serving.function().name, error = %failure, "no room for an attempt; its job is released");
+            station.report.end = Some(End::NoRoom);
+            Verdict::Release
+        }
         Ended::Outcome(outcome) => {
             station.clean_up_after(&outcome).await;
             Verdict::Finish(outcome, None)
@@ -257,7 +268,8 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
 
 impl Record {
     fn begin(shared: &Shared, job: Job, version: Option<&Arc<FunctionVersion>>, retry: RetryPolicy) -> Self {
-        let started_at = shared.clock.now();
+        // The queue's: the record of the job and that of the attempt tell the same time.
+        let started_at = job.started_at.unwrap_or_else(|| shared.clock.now());
         let wait = started_at.since(ready_at(&job));
         let record = Self { job, version: version.cloned(), retry, started_at, began: Instant::now(), wait };
         shared.observer.job_started(&Started {

@@ -7,4 +7,5 @@ mod disk_full;
 mod drain;
 mod kill_nine;
 mod leftovers;
+mod on_disk_first;
 mod open_files;

@@ -49,6 +49,7 @@ fn every_failure_of_a_function_has_its_row() {
         FailureCode::ResultTooLarge,
         FailureCode::ProtocolError,
         FailureCode::CannotStart,
+        FailureCode::NoRoom,
         FailureCode::Expired,
         FailureCode::Interrupted,
         FailureCode::Damaged,

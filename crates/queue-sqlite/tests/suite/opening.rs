@@ -45,6 +45,30 @@ async fn what_is_no_database_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_stored_is_for_its_owner_alone() {
+    let dir = TempDir::new().expect("a directory");
+    let open_to_all = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(dir.path(), open_to_all(0o755)).expect("a mode");
+    let names = ["queue.db", "queue.db-wal", "queue.db-shm", "queue.lock", "blobs"];
+    let looks = || {
+        let mode = |name: &&str| dir.path().join(name).metadata().map_or(0, |file| file.permissions().mode() & 0o077);
+        names.iter().filter(|name| mode(name) != 0).copied().collect::<Vec<_>>()
+    };
+    let clock = Clock::manual(EPOCH);
+    let queue = crate::setup::open(dir.path(), &clock);
+    queue.submit(job("f")).await.expect("it is stored");
+    assert_eq!(looks(), [""; 0], "as made");
+    queue.close().await;
+    // As an older version left them.
+    std::fs::set_permissions(dir.path().join("queue.db"), open_to_all(0o644)).expect("a mode");
+    std::fs::set_permissions(dir.path().join("blobs"), open_to_all(0o755)).expect("a mode");
+    let queue = crate::setup::open(dir.path(), &clock);
+    queue.submit(job("f")).await.expect("it is stored");
+    assert_eq!(looks(), [""; 0], "as found");
+    assert_eq!(dir.path().metadata().expect("it is there").permissions().mode() & 0o777, 0o755);
+}
+
+#[tokio::test]
 async fn the_directory_is_made_for_its_owner_alone() {
     let outer = TempDir::new().expect("a directory");
     let dir = outer.path().join("data/deeper");

@@ -45,6 +45,12 @@ pub trait Subject: Send + Sync + 'static {
     /// Takes away what a [`Behaviour::CannotStart`] function needs, once it is prepared.
     fn spoil(&self, _function: &Function) {}
 
+    /// Leaves this much of what starting takes, descriptors say, until the answer is dropped; or, in a few words, why not.
+    ///
+    /// # Errors
+    /// The reason, for the table.
+    fn leave_room(&self, function: &Function, pieces: u32) -> Result<Box<dyn Send>, &'static str>;
+
     /// How many processes of this function there are on the host, detached ones included.
     fn left(&self, function: &Function) -> usize;
 
@@ -128,6 +134,7 @@ rules! {
     10 words::a_start_that_fails_says_why,
     11 words::environment_is_only_what_is_declared,
     12 bytes::attempts_are_apart,
+    13 words::no_room_is_nobodys_fault,
 }
 
 /// Puts a subject to every test, one after the other.

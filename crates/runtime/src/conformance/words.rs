@@ -1,14 +1,17 @@
 //! Rules about logs, versions, errors and the environment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use kvern_core::Outcome;
+use kvern_core::{FailureCode, Outcome};
 
 use super::stage::{Stage, context, until};
 use super::{Behaviour, Shown, Subject};
 
 /// What the function prints in rule 7: many times what a pipe holds.
 const FLOOD_BYTES: u64 = 20 << 20;
+/// More than any start takes at once in rule 13.
+const PIECES_MAX: u32 = 64;
 /// What every function may find in its environment, beside its own `env`.
 const VARIABLES: [&str; 10] = [
     "PATH",
@@ -45,6 +48,30 @@ pub(super) async fn instances_are_of_one_version(subject: Arc<dyn Subject>) -> S
     assert_eq!(two.run_once("x").await.output.text().trim(), "two");
     assert_eq!(one.run_once("x").await.output.text().trim(), "one");
     Ok(())
+}
+
+/// Rule 13. Every piece that starting takes is once the one that is missing.
+pub(super) async fn no_room_is_nobodys_fault(subject: Arc<dyn Subject>) -> Shown {
+    let stage = Stage::of(subject.as_ref(), Behaviour::Echo).await?;
+    assert_eq!(stage.run_once("before").await.outcome, Outcome::Succeeded);
+    for pieces in 0..PIECES_MAX {
+        let guard = subject.leave_room(stage.function(), pieces)?;
+        let code = match stage.try_start().await {
+            Ok(mut instance) => {
+                let run = stage.run(instance.as_mut(), "x").await;
+                instance.stop(Duration::from_secs(1)).await;
+                run.outcome.failure().map(|failure| failure.code)
+            }
+            Err(error) => Some(error.0.code),
+        };
+        drop(guard);
+        until("nothing is left of it", || async { subject.left(stage.function()) == 0 }).await;
+        match code {
+            None if pieces > 0 => return Ok(()),
+            code => assert_eq!(code, Some(FailureCode::NoRoom), "with room for {pieces}"),
+        }
+    }
+    panic!("{PIECES_MAX} pieces are not enough");
 }
 
 /// Rule 10.

@@ -73,7 +73,7 @@ struct Scripted {
     is_warm: bool,
     start_takes: Duration,
     starts_to_refuse: u32,
-    refusal: String,
+    refusal: Failure,
     unprepared: Option<String>,
     counts: Counts,
     /// Instances that were started before this number changed are dead.
@@ -118,10 +118,16 @@ impl Fake {
 
     /// Refuses the next `count` starts.
     pub fn refuse_starts(&self, function: &str, count: u32, message: &str) {
-        self.with(function, |scripted| {
-            scripted.starts_to_refuse = count;
-            message.clone_into(&mut scripted.refusal);
-        });
+        self.refuse_starts_with(function, count, Failure::new(FailureCode::CannotStart, message));
+    }
+
+    /// Has no room for the next `count` starts.
+    pub fn leave_no_room(&self, function: &str, count: u32) {
+        self.refuse_starts_with(function, count, Failure::new(FailureCode::NoRoom, "too many open files"));
+    }
+
+    fn refuse_starts_with(&self, function: &str, count: u32, refusal: Failure) {
+        self.with(function, |scripted| (scripted.starts_to_refuse, scripted.refusal) = (count, refusal));
     }
 
     /// Refuses to prepare the function, or no longer.
@@ -177,7 +183,7 @@ impl Runtime for Fake {
             if scripted.starts_to_refuse > 0 {
                 scripted.starts_to_refuse -= 1;
                 scripted.counts.refused += 1;
-                return Err(StartError(Failure::new(FailureCode::CannotStart, scripted.refusal.clone())));
+                return Err(StartError(scripted.refusal.clone()));
             }
             scripted.counts.starts += 1;
             scripted.counts.alive += 1;
@@ -201,7 +207,7 @@ impl Default for Scripted {
             is_warm: true,
             start_takes: Duration::ZERO,
             starts_to_refuse: 0,
-            refusal: String::new(),
+            refusal: Failure::new(FailureCode::CannotStart, ""),
             unprepared: None,
             counts: Counts::default(),
             epoch: watch::Sender::new(0),

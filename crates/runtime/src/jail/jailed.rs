@@ -4,12 +4,14 @@
 //! after `waitpid`, never the end of a pipe.
 
 use std::ffi::OsString;
+use std::fmt::{self, Display};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use kvern_core::FailureCode;
 use rustix::process::{Pid, Signal};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -57,14 +59,23 @@ pub(crate) enum End {
     JailLost,
 }
 
+/// Why it did not start.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    /// [`FailureCode::NoRoom`] where that is no fault of the function.
+    pub(crate) code: FailureCode,
+    /// For a person.
+    pub(crate) message: String,
+}
+
 // === impl Jailed ===
 
 impl Jailed {
-    /// Starts its jail. The error is a message for a person.
-    pub(crate) fn spawn(launch: Launch<'_>) -> Result<Self, String> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| no_room(&e))?;
-        ours.set_nonblocking(true).map_err(|e| no_room(&e))?;
-        let leash = UnixStream::from_std(ours).map_err(|e| no_room(&e))?;
+    /// Starts its jail.
+    pub(crate) fn spawn(launch: Launch<'_>) -> Result<Self, NotStarted> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(no_room)?;
+        ours.set_nonblocking(true).map_err(no_room)?;
+        let leash = UnixStream::from_std(ours).map_err(no_room)?;
         let jail = Command::new(launch.program)
             .arg("__jail")
             .args(launch.task.arguments())
@@ -76,8 +87,8 @@ impl Jailed {
             .stderr(launch.stderr)
             .spawn()
             .map_err(|error| match launch.home.is_dir() {
-                true => format!("cannot run {} __jail: {error}", launch.program.display()),
-                false => format!("the working directory {} is not there", launch.home.display()),
+                true => NotStarted::new(format!("cannot run {} __jail", launch.program.display()), &error),
+                false => NotStarted::from(format!("the working directory {} is not there", launch.home.display())),
             })?;
         // If this fails the jail has ended already, and its report says why.
         _ = leash::send_descriptor(leash.as_fd(), launch.private.as_fd());
@@ -85,15 +96,16 @@ impl Jailed {
         Ok(Self { leash, inbox, jail, pid: 0, limit, is_asked_to_end: false, end: None })
     }
 
-    /// Waits until the process runs. The error is a message for a person.
-    pub(crate) async fn started(&mut self) -> Result<(), String> {
+    /// Waits until the process runs.
+    pub(crate) async fn started(&mut self) -> Result<(), NotStarted> {
         match self.report().await {
             Some(Report::Started { pid, limit }) => {
                 (self.pid, self.limit) = (pid, limit);
                 Ok(())
             }
-            Some(Report::Cannot(message)) => Err(message),
-            Some(Report::Ended(_)) | None => Err("the jail ended before the process began".to_owned()),
+            Some(Report::Cannot(message)) => Err(message.into()),
+            Some(Report::NoRoom(message)) => Err(NotStarted { code: FailureCode::NoRoom, message }),
+            Some(Report::Ended(_)) | None => Err("the jail ended before the process began".to_owned().into()),
         }
     }
 
@@ -122,7 +134,7 @@ impl Jailed {
                 Some(Report::Ended(ending)) => break End::Reported(ending),
                 // Nobody waited for the start.
                 Some(Report::Started { pid, .. }) => self.pid = pid,
-                Some(Report::Cannot(_)) | None => {
+                Some(Report::Cannot(_) | Report::NoRoom(_)) | None => {
                     // Nobody else is left to kill what the jail held; what had detached itself is out of reach now.
                     self.kill_group();
                     break End::JailLost;
@@ -201,6 +213,32 @@ impl Jailed {
     }
 }
 
-fn no_room(error: &io::Error) -> String {
-    format!("the system has no room for another process: {error}")
+// === impl NotStarted ===
+
+impl NotStarted {
+    /// What was being done, and how the system refused it.
+    pub(crate) fn new(doing: impl Display, error: &io::Error) -> Self {
+        let code = if leash::is_shortage(error) { FailureCode::NoRoom } else { FailureCode::CannotStart };
+        Self { code, message: format!("{doing}: {error}") }
+    }
+}
+
+impl From<String> for NotStarted {
+    fn from(message: String) -> Self {
+        Self { code: FailureCode::CannotStart, message }
+    }
+}
+
+impl Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+// === helpers ===
+
+/// There is no descriptor for it.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+pub(crate) fn no_room(error: io::Error) -> NotStarted {
+    NotStarted::new("the system has no room for a process", &error)
 }

@@ -9,6 +9,7 @@
 //! ```text
 //! started PID none|cgroup|rlimit
 //! cannot MESSAGE                      instead of `started`
+//! no-room MESSAGE                     the same, where the machine is short of something
 //! ended exit|signal NUMBER -|oom      the last line: nothing of the function is left
 //! ```
 //!
@@ -19,6 +20,7 @@ use std::io::{self, IoSlice, IoSliceMut, Stdin};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
 };
@@ -50,6 +52,8 @@ pub(crate) enum Report {
     },
     /// It could not be started.
     Cannot(String),
+    /// It could not be started because the machine is short of something.
+    NoRoom(String),
     /// It has ended and nothing of it is left.
     Ended(Ending),
 }
@@ -119,6 +123,7 @@ impl Report {
                 Some(Self::Started { pid, limit })
             }
             "cannot" => Some(Self::Cannot(rest.to_owned())),
+            "no-room" => Some(Self::NoRoom(rest.to_owned())),
             "ended" => {
                 let (how, number) = (fields.next()?, fields.next()?.parse().ok()?);
                 let how = match how {
@@ -138,10 +143,8 @@ impl Report {
             Self::Started { pid, limit: LimitKind::None } => format!("started {pid} none\n"),
             Self::Started { pid, limit: LimitKind::Cgroup } => format!("started {pid} cgroup\n"),
             Self::Started { pid, limit: LimitKind::Rlimit } => format!("started {pid} rlimit\n"),
-            Self::Cannot(message) => {
-                let message = message.replace('\n', " ");
-                format!("cannot {}\n", &message[..message.floor_char_boundary(LINE_BYTES_MAX / 2)])
-            }
+            Self::Cannot(message) => format!("cannot {}\n", in_a_line(message)),
+            Self::NoRoom(message) => format!("no-room {}\n", in_a_line(message)),
             Self::Ended(Ending { how, oom }) => {
                 let oom = if *oom { "oom" } else { "-" };
                 match how {
@@ -212,7 +215,10 @@ impl JailEnd {
     }
 
     pub(super) fn cannot(&self, error: &io::Error) {
-        self.tell(&Report::Cannot(error.to_string()));
+        // Not memory: here it may be the function's own limit.
+        let is_short = is_shortage(error) && error.kind() != io::ErrorKind::OutOfMemory;
+        let report = if is_short { Report::NoRoom } else { Report::Cannot };
+        self.tell(&report(error.to_string()));
     }
 
     pub(super) fn ended(&self, ending: Ending) {
@@ -226,6 +232,17 @@ impl JailEnd {
 }
 
 // === helpers ===
+
+/// Whether it failed because the process or the machine is short of something: descriptors, processes, memory.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+fn in_a_line(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    message[..message.floor_char_boundary(LINE_BYTES_MAX / 2)].to_owned()
+}
 
 /// The server's first message.
 pub(crate) fn send_descriptor(leash: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
@@ -248,6 +265,7 @@ mod tests {
             Report::Started { pid: 1, limit: LimitKind::None },
             Report::Started { pid: 1, limit: LimitKind::Rlimit },
             Report::Cannot("no such file".into()),
+            Report::NoRoom("no process".into()),
             Report::Ended(Ending { how: How::Exited(3), oom: false }),
             Report::Ended(Ending { how: How::Signalled(9), oom: true }),
         ];

@@ -38,6 +38,8 @@ use task::Task;
 /// The private descriptor's number, for the shim; the shim takes it out of the environment.
 pub(crate) const DESCRIPTOR_VARIABLE: &str = "KVERN_FD";
 
+/// Files that a function may have open; it may raise this itself, up to what the server may have.
+const OPEN_FILES: u64 = 1024;
 /// How often detached grandchildren that have ended are buried while the function lives.
 const BURY_EVERY: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// How often the function's death is looked for where the kernel has no pidfd (before 5.3).
@@ -69,6 +71,10 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // The server raised its own: for a program that uses select(2), more than this is a trap (as systemd has it).
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    let current = files.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..files });
     let Some(private) = leash.receive_descriptor()? else {
         return Ok(()); // The server has gone already.
     };

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval};
 
 use crate::contract::{PrepareError, Progress};
-use crate::jail::jailed::{End, Jailed, Launch};
+use crate::jail::jailed::{End, Jailed, Launch, NotStarted};
 use crate::jail::leash::{Ending, How};
 use crate::jail::record;
 use crate::jail::task::Task;
@@ -135,7 +135,7 @@ impl<'a> Watch<'a> {
         let command = (self.job.command)(folder);
         let program = Path::new(command.get_program()).display();
         self.step("installing", &format!("with {program}"));
-        let cannot = |message: String| error(format!("cannot run {program} for {}: {message}", self.job.what));
+        let cannot = |why: NotStarted| error(format!("cannot run {program} for {}: {why}", self.job.what));
         let mut jailed = self.spawn(&command, folder, log).map_err(cannot)?;
         jailed.started().await.map_err(cannot)?;
         let end = loop {
@@ -157,17 +157,17 @@ impl<'a> Watch<'a> {
     }
 
     /// Starts the installer. It has the server's environment: what it knows of proxies and indexes stands there.
-    fn spawn(&self, command: &Command, folder: &Path, log: &Path) -> Result<Jailed, String> {
+    fn spawn(&self, command: &Command, folder: &Path, log: &Path) -> Result<Jailed, NotStarted> {
         // The output goes to a file and not through pipes: nobody has to read it, a child that holds it open delays
         // nothing, and all of it is there to be read afterwards.
-        let no_log = |e: io::Error| format!("cannot write {}: {e}", log.display());
+        let no_log = |e: io::Error| NotStarted::new(format!("cannot write {}", log.display()), &e);
         let data_dir = std::path::absolute(&self.settings.data_dir).map_err(no_log)?;
         let run = data_dir.join("run");
         // An earlier installer of the same packages may still be clearing its own away.
         let scratch = run.join("tmp").join(folder.file_name().unwrap_or_default());
         let stdout = File::create(log).map_err(no_log)?;
         let stderr = stdout.try_clone().map_err(no_log)?;
-        let nothing = File::open("/dev/null").map_err(|e| format!("cannot open /dev/null: {e}"))?;
+        let nothing = File::open("/dev/null").map_err(|e| NotStarted::new("cannot open /dev/null", &e))?;
         let own = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
         let environment =
             std::env::vars_os().chain(own).chain(inside(&scratch, &store::packages_dir(&data_dir))).collect();

@@ -35,6 +35,7 @@ use version::Content;
 
 pub use exec::exec_argv;
 pub use rule::{is_code_name, is_output_name};
+pub(crate) use store::folders;
 pub use store::{clean_up, forget_old};
 pub use tools::{Interpreter, Settings, interpreter};
 

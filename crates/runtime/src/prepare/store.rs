@@ -175,6 +175,11 @@ impl Drop for Unfinished {
 
 // === helpers ===
 
+/// The folders in a data directory that hold code.
+pub(crate) fn folders(data_dir: &Path) -> [PathBuf; 2] {
+    [versions_dir(data_dir), packages_dir(data_dir)]
+}
+
 fn versions_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("versions")
 }

@@ -26,7 +26,7 @@ use super::attempt::FAR;
 use super::logs::{Pipe, Tail};
 use super::{Shared, cannot_start, environment, words};
 use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, OutputRefused, StartError};
-use crate::jail::jailed::{End, Jailed, Launch};
+use crate::jail::jailed::{End, Jailed, Launch, NotStarted, no_room};
 use crate::jail::leash::How;
 use crate::jail::task::{MemoryLimit, Task};
 use crate::prepare;
@@ -78,11 +78,10 @@ impl Exec {
         Ok(Self { shared, version: version.clone(), attempt: None })
     }
 
-    async fn begin(&mut self, context: &Context, input: Input) -> Result<&mut Attempt, String> {
-        let no_room = |error: io::Error| format!("the system has no room for a process: {error}");
+    async fn begin(&mut self, context: &Context, input: Input) -> Result<&mut Attempt, NotStarted> {
         let function = &self.version.function;
         let settings = &self.shared.settings;
-        let stdin = stdin(input).await.map_err(|error| format!("the input cannot be read: {error}"))?;
+        let stdin = stdin(input).await.map_err(|error| NotStarted::new("the input cannot be read", &error))?;
         let (stdout, their_stdout) = Pipe::pair().map_err(no_room)?;
         let (stderr, their_stderr) = Pipe::pair().map_err(no_room)?;
         let scratch = self.shared.next_scratch();
@@ -118,9 +117,9 @@ impl Instance for Exec {
         let deadline = Instant::now() + context.timeout.min(FAR);
         let outcome = match self.begin(context, input).await {
             Ok(attempt) => attempt.run(context, deadline, output, log.as_ref()).await,
-            Err(message) => {
+            Err(NotStarted { code, message }) => {
                 let message = format!("{} cannot be run: {message}", self.version.function.door.describe());
-                Outcome::Failed(Failure::new(FailureCode::CannotStart, message))
+                Outcome::Failed(Failure::new(code, message))
             }
         };
         if let Some(attempt) = &mut self.attempt {

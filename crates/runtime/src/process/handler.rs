@@ -18,7 +18,7 @@ use super::frame::{self, Failing, Frame, Hello, PROTOCOL};
 use super::logs::{Pipe, Tail};
 use super::{Shared, cannot_start, environment, utf8, words};
 use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, StartError};
-use crate::jail::jailed::{End, Jailed, Launch};
+use crate::jail::jailed::{End, Jailed, Launch, no_room};
 use crate::jail::task::{MemoryLimit, Task};
 use crate::prepare;
 
@@ -144,7 +144,6 @@ impl Live {
             })),
         }
         argv.push(shared.shim(language).into_os_string());
-        let no_room = |error: std::io::Error| cannot_start(format!("the system has no room for a process: {error}"));
         let (channel, private) = Channel::pair().map_err(no_room)?;
         let (logs, stdout) = Pipe::pair().map_err(no_room)?;
         let scratch = shared.next_scratch();
@@ -164,9 +163,8 @@ impl Live {
             // One pipe for both keeps their order.
             stderr: stdout.try_clone().map_err(no_room)?,
             stdout,
-        })
-        .map_err(cannot_start)?;
-        jailed.started().await.map_err(cannot_start)?;
+        })?;
+        jailed.started().await?;
         Ok(Self {
             jailed,
             channel,

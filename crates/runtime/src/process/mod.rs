@@ -23,6 +23,7 @@ mod words;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,7 @@ use async_trait::async_trait;
 use kvern_core::{Door, Failure, FailureCode, Function, Language};
 
 use crate::contract::{FunctionVersion, Instance, PrepareError, Progress, Runtime, StartError};
+use crate::jail::jailed::NotStarted;
 use crate::jail::record;
 use crate::prepare;
 
@@ -62,6 +64,10 @@ impl ProcessRuntime {
     /// The data directory cannot be written to.
     pub fn new(settings: Settings) -> io::Result<Self> {
         let run = std::path::absolute(&settings.prepare.data_dir)?.join("run");
+        let data_dir = std::path::absolute(&settings.prepare.data_dir)?;
+        for folder in prepare::folders(&data_dir).into_iter().chain([run.clone()]) {
+            make_own_dir(&folder)?;
+        }
         for folder in [record::folder(&run), run.join("tmp"), run.join("shim")] {
             fs::create_dir_all(folder)?;
         }
@@ -135,10 +141,25 @@ impl Shared {
     }
 }
 
+impl From<NotStarted> for StartError {
+    fn from(NotStarted { code, message }: NotStarted) -> Self {
+        Self(Failure::new(code, message))
+    }
+}
+
 // === helpers ===
 
 fn cannot_start(message: impl Into<String>) -> StartError {
     StartError(Failure::new(FailureCode::CannotStart, message))
+}
+
+/// Code and what functions keep while they run is for the owner alone, also if the data directory is open to others.
+fn make_own_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    match path.metadata()?.permissions().mode() {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700)),
+    }
 }
 
 fn utf8(path: &Path) -> Result<&str, StartError> {

@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt;
 
 use super::frame::{Head, RESULT_FILE, ResultBody};
 use crate::contract::{Output, OutputRefused};
+use crate::jail::leash::is_shortage;
 
 /// One read of a result's file.
 const READ_BYTES: usize = 64 << 10;
@@ -21,6 +22,12 @@ pub(super) async fn deliver(head: &Head, body: ResultBody, scratch: &Path, outpu
         ResultBody::Inline(bytes) => output.write(bytes).await,
         ResultBody::File => match open(&scratch.join(RESULT_FILE)) {
             Ok(file) => stream(file, output).await,
+            Err(error) if is_shortage(&error) => {
+                return Outcome::Failed(Failure::new(
+                    FailureCode::NoRoom,
+                    format!("the result cannot be read: {error}"),
+                ));
+            }
             Err(error) => {
                 let message = format!("the result's file in TMPDIR cannot be read: {error}");
                 return Outcome::Crashed(Failure::new(FailureCode::ProtocolError, message));

@@ -1,6 +1,6 @@
 //! The subjects: Python, Node.js and exec on the process runtime, and the fake.
 
-use std::fs;
+use std::fs::{self, File};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use kvern_core::{Door, Function, Language};
 use kvern_runtime::conformance::{self, Behaviour, Subject};
 use kvern_runtime::fake::{Act, Fake};
 use kvern_runtime::{Input, Runtime};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::{Bench, GRACE, handler, left, write};
 
@@ -34,6 +35,12 @@ struct Exec {
 
 /// Scripts.
 struct Fakes(Fake);
+
+/// This process may open few files; it may open as many as before once this is dropped.
+struct FewDescriptors {
+    before: Rlimit,
+    _filler: Vec<File>,
+}
 
 // === impl Handlers ===
 
@@ -79,6 +86,10 @@ impl Subject for Handlers {
     fn say_two(&self, function: &Function) {
         let (file, _, says, _) = self.texts();
         write(&function.home.join(file), &says.replace("NUMBER", "two"));
+    }
+
+    fn leave_room(&self, _function: &Function, pieces: u32) -> Result<Box<dyn Send>, &'static str> {
+        Ok(Box::new(FewDescriptors::leave(pieces)))
     }
 
     fn left(&self, function: &Function) -> usize {
@@ -128,6 +139,10 @@ impl Subject for Exec {
         fs::remove_file(function.door.describe()).expect("the program was there");
     }
 
+    fn leave_room(&self, _function: &Function, pieces: u32) -> Result<Box<dyn Send>, &'static str> {
+        Ok(Box::new(FewDescriptors::leave(pieces)))
+    }
+
     fn left(&self, function: &Function) -> usize {
         left(function)
     }
@@ -168,12 +183,42 @@ impl Subject for Fakes {
 
     fn say_two(&self, _function: &Function) {}
 
+    fn leave_room(&self, function: &Function, pieces: u32) -> Result<Box<dyn Send>, &'static str> {
+        self.0.leave_no_room(function.name.as_str(), u32::from(pieces == 0));
+        Ok(Box::new(()))
+    }
+
     fn left(&self, function: &Function) -> usize {
         self.0.counts(function.name.as_str()).running as usize
     }
 
     fn grace(&self) -> Duration {
         GRACE
+    }
+}
+
+// === impl FewDescriptors ===
+
+impl FewDescriptors {
+    /// Leaves so many. Other numbers are filled first: the children have the same limit, and need some of their own.
+    fn leave(descriptors: u32) -> Self {
+        let filler: Vec<_> = (0..200).map(|_| File::open("/dev/null").expect("there is room")).collect();
+        let before = getrlimit(Resource::Nofile);
+        let open = fs::read_dir("/proc/self/fd").expect("our descriptors").flatten();
+        let mut open: Vec<u64> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        // The one that the folder was read with is free again.
+        open.retain(|number| fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
+        let free = (0..).filter(|number| !open.contains(number));
+        let limit = free.take(descriptors as usize + 1).last();
+        setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: before.maximum }).expect("a lower limit");
+        Self { before, _filler: filler }
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        let before = Rlimit { current: self.before.current, maximum: self.before.maximum };
+        setrlimit(Resource::Nofile, before).expect("the limit as it was");
     }
 }
 

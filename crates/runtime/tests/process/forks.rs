@@ -1,5 +1,5 @@
-//! Functions that start more processes than any function needs. Each looks first whether it is limited: where no cgroup can
-//! be made there is no limit, and nothing is tried.
+//! Functions that start processes: some that are waited for, and more than any function needs. A test of the limit looks
+//! first whether there is one: where no cgroup can be made there is none, and nothing is tried.
 
 use std::time::Duration;
 
@@ -61,4 +61,36 @@ async fn a_fork_bomb_takes_neither_the_machine_nor_the_next_attempt() {
     let next =
         Stage::prepare(bench.runtime.clone(), &bench.shell("echo well | cat")).await.expect("it can be prepared");
     assert_eq!(next.run_once("").await.output.text(), "well\n");
+}
+
+/// The child is told to end while it begins, or while it comes to wait for a lock that nobody gives back: so does
+/// `Pool.terminate`, and a TERM that is lost would be waited for until the timeout.
+#[tokio::test]
+async fn a_forked_child_ends_at_term() {
+    let bench = Bench::new();
+    let text = "import os, signal, multiprocessing\nLOCK = multiprocessing.Lock()\ndef f():\n    LOCK.acquire()\n    for n in range(300):\n        \
+                pid = os.fork()\n        if pid == 0:\n            LOCK.acquire()\n        os.kill(pid, signal.SIGTERM)\n        \
+                ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n        if ended != -signal.SIGTERM:\n            return ended\n    \
+                LOCK.release()\n    return 'all'\n";
+    assert_eq!(call(&bench, &bench.python(text, None), "").await, "all");
+}
+
+#[tokio::test]
+async fn a_pool_of_processes_ends() {
+    let bench = Bench::new();
+    let text = "from multiprocessing import Pool\ndef double(x):\n    return 2 * x\ndef f():\n    for n in range(20):\n        with Pool(2) as pool:\n            \
+                doubled = pool.map(double, range(5))\n    return doubled\n";
+    assert_eq!(call(&bench, &bench.python(text, Some("f")), "").await, "[0,2,4,6,8]");
+}
+
+/// A handler of the user's own for TERM is the child's too, and what they held back stays so.
+#[tokio::test]
+async fn a_fork_leaves_the_signals_of_the_function_alone() {
+    let bench = Bench::new();
+    let text = "import os, signal\ndef f():\n    signal.signal(signal.SIGTERM, lambda *_: os._exit(7))\n    \
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])\n    pid = os.fork()\n    if pid == 0:\n        \
+                held = signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])\n        while len(held) == 2:\n            pass\n        \
+                os._exit(8)\n    os.kill(pid, signal.SIGTERM)\n    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n    \
+                return [code, len(signal.pthread_sigmask(signal.SIG_BLOCK, []))]\n";
+    assert_eq!(call(&bench, &bench.python(text, Some("f")), "").await, "[7,2]");
 }

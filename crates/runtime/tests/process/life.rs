@@ -47,6 +47,14 @@ async fn functions_are_nicer_than_the_server() {
 }
 
 #[tokio::test]
+async fn functions_may_open_as_many_files_as_any_program() {
+    let bench = Bench::new();
+    let text = "import resource\ndef f():\n    return resource.getrlimit(resource.RLIMIT_NOFILE)\n";
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.expect("a limit");
+    assert_eq!(call(&bench, &bench.python(text, Some("f")), "").await, format!("[{},{hard}]", hard.min(1024)));
+}
+
+#[tokio::test]
 async fn term_lets_finally_run() {
     let bench = Bench::new();
     // CPython 3.11 and 3.12 forget the `finally` around a loop that stands right in the `try`: hence `busy`.

@@ -152,3 +152,19 @@ fn without_carets(trace: &str) -> String {
     let lines = trace.lines().filter(|line| !line.trim_start().starts_with(['^', '~']));
     lines.collect::<Vec<_>>().join("\n")
 }
+
+#[test]
+fn what_is_kept_in_the_data_directory_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = tempfile::tempdir().expect("a folder");
+    let names = ["run", "versions", "packages"];
+    for name in names {
+        std::fs::create_dir(data.path().join(name)).expect("a folder, as an older version made it");
+    }
+    let settings = kvern_runtime::process::Settings::new(kvern_runtime::prepare::Settings::new(data.path().to_owned()));
+    kvern_runtime::ProcessRuntime::new(settings).expect("a runtime");
+    for name in names {
+        let mode = data.path().join(name).metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{name}");
+    }
+}

@@ -194,3 +194,20 @@ async fn a_streamed_input_over_the_limit_is_refused() {
     assert_eq!(world.fake.counts("hello").attempts, 0);
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_call_is_told_as_it_was() {
+    let world = World::with(vec![function("told", 4)]).await;
+    assert!(world.call("told", "x").await.is_ok());
+    world.fake.always("told", Act::fail(FailureCode::Exception, "no"));
+    assert!(world.call("told", "x").await.is_err());
+    world.fake.always("told", Act::hang());
+    assert!(world.call("told", "x").await.is_err());
+    let gone = tokio::time::timeout(Duration::from_secs(1), world.call("told", "x")).await;
+    assert!(gone.is_err(), "the caller does not wait any longer");
+    until("the abandoned call is told", || world.ears.count("call") == 4).await;
+    let told =
+        ["succeeded", "failed", "timed_out", "cancelled"].map(|end| world.ears.count(&format!("call told {end}")));
+    assert_eq!(told, [1; 4]);
+    world.stop().await;
+}

@@ -1,12 +1,15 @@
 //! How many instances there are, and what happens to those that die.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use kvern_core::{JobId, State};
+use kvern_core::{FailureCode, JobId, State};
 use kvern_runtime::fake::Act;
+use kvern_runtime::{CallError, Fake};
 use tokio::time::Instant;
 
-use crate::support::{World, function, pass, until};
+use crate::support::{World, function, pass, settings, until};
 
 async fn submit_many(world: &World, function: &str, count: usize) -> Vec<JobId> {
     let mut ids = Vec::new();
@@ -127,4 +130,64 @@ async fn a_failing_start_does_not_fail_jobs_that_a_live_instance_can_take() {
     // Starts were tried, but not every few milliseconds.
     assert!(world.fake.counts("mixed").refused < 8, "{:?}", world.fake.counts("mixed"));
     world.stop().await;
+}
+
+/// The job waits for room as long as it takes, and then runs as if nothing had been.
+async fn waits_for_room(world: &World, give_room: impl FnOnce()) {
+    let begin = Instant::now();
+    let ids = submit_many(world, "roomy", 8).await;
+    pass(Duration::from_secs(60)).await;
+    for id in &ids {
+        let job = world.job(*id).await;
+        assert_eq!((job.tally.attempts, job.error), (0, None));
+    }
+    give_room();
+    for id in ids {
+        let job = world.reaches(id, State::Succeeded).await;
+        assert_eq!((job.tally.attempts, job.tally.failures), (1, 0));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(65), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_without_room_costs_no_attempt() {
+    let world = World::with(vec![function("roomy", 4)]).await;
+    world.fake.leave_no_room("roomy", u32::MAX);
+    waits_for_room(&world, || world.fake.leave_no_room("roomy", 0)).await;
+    let refused = world.fake.counts("roomy").refused;
+    assert!(refused < 300, "{refused} starts were tried in a minute");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_without_room_costs_no_attempt() {
+    for warm in [true, false] {
+        let fake = Fake::new();
+        fake.set_warm("roomy", warm);
+        let world = World::new(vec![function("roomy", 4)], fake, settings()).await;
+        let tried = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&tried);
+        world.fake.on("roomy", move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Act::fail(FailureCode::NoRoom, "too many open files")
+        });
+        waits_for_room(&world, || world.fake.always("roomy", Act::echo())).await;
+        let tried = tried.load(Ordering::Relaxed);
+        assert!((10..300).contains(&tried), "{tried} attempts were tried in a minute");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_room_may_come_back() {
+    for warm in [true, false] {
+        let fake = Fake::new();
+        fake.set_warm("roomy", warm);
+        let world = World::new(vec![function("roomy", 4)], fake, settings()).await;
+        world.fake.leave_no_room("roomy", 1);
+        let refused = world.call("roomy", "x").await;
+        assert!(matches!(refused, Err(CallError::Busy { .. })), "{refused:?}");
+        assert!(world.call("roomy", "x").await.is_ok());
+        world.stop().await;
+    }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvern_core::limits::{INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, SETTLEMENTS_UNSYNCED_MAX};
+use kvern_core::limits::{
+    INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, RESCUED_WITHIN, SETTLEMENTS_UNSYNCED_MAX,
+};
 use kvern_core::{FailureCode, State};
-use kvern_queue::Queue;
+use kvern_queue::{Ask, Queue, Want};
 use kvern_runtime::fake::Act;
 use kvern_runtime::{Fake, Input};
 use tokio::time::Instant;
@@ -337,5 +339,30 @@ async fn functions_share_a_worker_whose_slots_are_all_wanted() {
     // Ten jobs with every other slot: about a second, where waiting for all of the others would take ten.
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     assert!(world.fake.counts("many").running + world.fake.counts("few").running <= 2);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_and_its_attempt_begin_at_the_same_time() {
+    let world = World::with(vec![function("slow", 1)]).await;
+    world.fake.starts_take("slow", Duration::from_millis(300));
+    let id = world.submit("slow", "x").await;
+    let job = world.reaches(id, State::Succeeded).await;
+    assert_eq!(job.started_at, job.attempts.last().map(|attempt| attempt.started_at));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_job_of_a_lost_worker_runs_again_in_time() {
+    let world = World::with(vec![function("other", 1)]).await;
+    let id = world.submit("lost", "x").await;
+    let wants = vec![Want { function: "lost".parse().expect("a name"), slots: 1 }];
+    let ask = Ask { worker: "lost".to_owned(), wants, max: 1, wait: Duration::ZERO };
+    let leased = world.queue.lease(ask).await.expect("a lease");
+    assert_eq!(leased.len(), 1, "and nobody renews it");
+    let begin = Instant::now();
+    world.worker.set_functions(vec![function("other", 1), function("lost", 1)]).await;
+    world.reaches(id, State::Succeeded).await;
+    assert!(begin.elapsed() <= RESCUED_WITHIN, "{:?}", begin.elapsed());
     world.stop().await;
 }

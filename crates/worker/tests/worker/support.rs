@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvern_core::{Door, Function, Job, JobId, Keep, Mode, RetryPolicy, Scale, State, UnixMs};
+use kvern_core::{Door, Function, Job, JobId, Keep, Mode, Outcome, RetryPolicy, Scale, State, UnixMs};
 use kvern_queue::{Clock, MemoryQueue, NewJob, Queue};
 use kvern_runtime::{Body, Call, CallError, Fake, FunctionVersion, Invoke, Reply, Runtime, Version};
 use kvern_worker::{Drained, LoadError, Observer, Parts, Settings, Worker};
@@ -255,6 +255,10 @@ impl Ears {
 }
 
 impl Observer for Ears {
+    fn call_finished(&self, function: &kvern_core::FunctionName, outcome: &Outcome, _run: Duration) {
+        self.note(format!("call {function} {}", outcome.as_str()));
+    }
+
     fn instance_died(&self, version: &FunctionVersion, _pid: Option<u32>) {
         self.note(format!("died {}", version.function.name));
     }
