@@ -40,8 +40,12 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const IDEMPOTENCY_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// The longest that one look-up waits for a job to finish.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long a lease stands without renewal.
-pub const LEASE_TTL: Duration = Duration::from_secs(10);
+/// How long a lease stands without renewal. With a sweep, the jobs of a lost worker run again within [`RESCUED_WITHIN`].
+pub const LEASE_TTL: Duration = Duration::from_secs(9);
+/// The jobs of a lost worker run again within this time.
+pub const RESCUED_WITHIN: Duration = Duration::from_secs(10);
+/// How often leases that have run out are looked for while jobs run.
+pub const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// How often a worker renews its leases; a cancellation reaches an attempt within this time.
 pub const RENEW_EVERY: Duration = Duration::from_millis(500);
 /// Settlements that a worker may have handed over and not yet seen on disk.
@@ -63,6 +67,7 @@ pub const PRIORITY_DEFAULT: u8 = 4;
 pub const TAGS_MAX: usize = 16;
 
 const _: () = {
+    assert!(LEASE_TTL.as_millis() + SWEEP_EVERY.as_millis() < RESCUED_WITHIN.as_millis());
     assert!(RENEW_EVERY.as_millis() * 4 <= LEASE_TTL.as_millis(), "a lease survives three lost renewals");
     assert!(RENEW_EVERY.as_millis() <= 1000, "cancel reaches a running attempt within a second");
     assert!(ATTEMPTS_DEFAULT <= ATTEMPTS_MAX);

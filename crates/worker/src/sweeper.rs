@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kvern_core::limits::SWEEP_EVERY;
 use kvern_queue::{Stats, Swept};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -13,8 +14,6 @@ use crate::worker::Shared;
 const STEP_JOBS: usize = 256;
 /// Between steps while there is more to do, so that submits and settlements get between them.
 const STEP_PAUSE: Duration = Duration::from_millis(5);
-/// Between sweeps while jobs wait or run.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The longest time between sweeps; they become rarer while nothing moves.
 const SWEEP_EVERY_MAX: Duration = Duration::from_secs(32);
 

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvern_core::limits::{INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, SETTLEMENTS_UNSYNCED_MAX};
+use kvern_core::limits::{
+    INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, RESCUED_WITHIN, SETTLEMENTS_UNSYNCED_MAX,
+};
 use kvern_core::{FailureCode, State};
-use kvern_queue::Queue;
+use kvern_queue::{Ask, Queue, Want};
 use kvern_runtime::fake::Act;
 use kvern_runtime::{Fake, Input};
 use tokio::time::Instant;
@@ -347,5 +349,20 @@ async fn a_job_and_its_attempt_begin_at_the_same_time() {
     let id = world.submit("slow", "x").await;
     let job = world.reaches(id, State::Succeeded).await;
     assert_eq!(job.started_at, job.attempts.last().map(|attempt| attempt.started_at));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_job_of_a_lost_worker_runs_again_in_time() {
+    let world = World::with(vec![function("other", 1)]).await;
+    let id = world.submit("lost", "x").await;
+    let wants = vec![Want { function: "lost".parse().expect("a name"), slots: 1 }];
+    let ask = Ask { worker: "lost".to_owned(), wants, max: 1, wait: Duration::ZERO };
+    let leased = world.queue.lease(ask).await.expect("a lease");
+    assert_eq!(leased.len(), 1, "and nobody renews it");
+    let begin = Instant::now();
+    world.worker.set_functions(vec![function("other", 1), function("lost", 1)]).await;
+    world.reaches(id, State::Succeeded).await;
+    assert!(begin.elapsed() <= RESCUED_WITHIN, "{:?}", begin.elapsed());
     world.stop().await;
 }
