@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::attempt::FAR;
 use super::logs::{Pipe, Tail};
-use super::{Shared, cannot_start, environment, words};
+use super::{Shared, cannot_start, environment, unrunnable, words};
 use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, OutputRefused, StartError};
 use crate::jail::jailed::{End, Jailed, Launch, NotStarted, no_room};
 use crate::jail::leash::How;
@@ -118,7 +118,11 @@ impl Instance for Exec {
         let outcome = match self.begin(context, input).await {
             Ok(attempt) => attempt.run(context, deadline, output, log.as_ref()).await,
             Err(NotStarted { code, message }) => {
-                let message = format!("{} cannot be run: {message}", self.version.function.door.describe());
+                let program = prepare::exec_argv(&self.version).into_iter().next().map(PathBuf::from);
+                let program = program.map(|program| self.version.function.home.join(program));
+                let hint = program.as_deref().and_then(unrunnable::hint).filter(|_| code == FailureCode::CannotStart);
+                let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                let message = format!("{} cannot be run: {message}{hint}", self.version.function.door.describe());
                 Outcome::Failed(Failure::new(code, message))
             }
         };
