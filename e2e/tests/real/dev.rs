@@ -391,9 +391,11 @@ fn a_new_function_works_in_each_language() {
     }
     let folder = tempfile::Builder::new().prefix("kvern-e2e-new-").tempdir().expect("a folder");
     std::fs::create_dir(folder.path().join("app")).expect("a folder");
-    for language in ["python", "node", "shell"] {
-        let name = format!("in-{language}");
-        let arguments = ["new", &name, "--language", language];
+    // Two of the names are words of their languages.
+    let functions =
+        [("in-python", "python"), ("in-node", "node"), ("in-shell", "shell"), ("class", "python"), ("import", "node")];
+    for (name, language) in functions {
+        let arguments = ["new", name, "--language", language];
         let output =
             Command::new(kvern()).args(arguments).current_dir(folder.path().join("app")).output().expect("kvern runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -403,6 +405,7 @@ fn a_new_function_works_in_each_language() {
     let says = |name: &str| dev.http.post(&format!("/v1/functions/{name}"), "{\"name\": \"Ada\"}").text();
     assert_eq!(says("in-python"), "{\"hello\":\"Ada\"}");
     assert_eq!(says("in-node"), "{\"hello\":\"Ada\"}");
+    assert_eq!((says("class"), says("import")), (says("in-python"), says("in-node")));
     assert_eq!(says("in-shell"), "hello, {\"name\": \"Ada\"}\n");
 }
 
