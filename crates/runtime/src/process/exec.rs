@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join;
-use kvern_core::{Failure, FailureCode, Function, Outcome};
+use kvern_core::{Door, Failure, FailureCode, Function, Outcome};
 use rustix::fs::MemfdFlags;
 use tokio::time::{Instant, sleep_until};
 
@@ -109,6 +109,13 @@ impl Exec {
         attempt.jailed.started().await?;
         Ok(attempt)
     }
+
+    /// What may be wrong with the program.
+    fn hint(&self) -> Option<String> {
+        let Door::Exec { argv } = &self.version.function.door else { return None };
+        let program = prepare::exec_argv(&self.version).into_iter().next()?;
+        unrunnable::hint(&self.version.function.home.join(program), argv.first()?)
+    }
 }
 
 #[async_trait]
@@ -118,9 +125,7 @@ impl Instance for Exec {
         let outcome = match self.begin(context, input).await {
             Ok(attempt) => attempt.run(context, deadline, output, log.as_ref()).await,
             Err(NotStarted { code, message }) => {
-                let program = prepare::exec_argv(&self.version).into_iter().next().map(PathBuf::from);
-                let program = program.map(|program| self.version.function.home.join(program));
-                let hint = program.as_deref().and_then(unrunnable::hint).filter(|_| code == FailureCode::CannotStart);
+                let hint = self.hint().filter(|_| code == FailureCode::CannotStart);
                 let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
                 let message = format!("{} cannot be run: {message}{hint}", self.version.function.door.describe());
                 Outcome::Failed(Failure::new(code, message))

@@ -12,8 +12,8 @@ const ELF: &[u8] = b"\x7fELF";
 /// What some editors put before a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What to do about it, if its first bytes tell.
-pub(super) fn hint(program: &Path) -> Option<String> {
+/// What to do about it, if its first bytes tell; `shown` is what the user calls it.
+pub(super) fn hint(program: &Path, shown: &str) -> Option<String> {
     if !program.is_file() {
         return None; // Opening a pipe would wait.
     }
@@ -31,7 +31,7 @@ pub(super) fn hint(program: &Path) -> Option<String> {
     };
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.ends_with(b"\r") {
-        return Some("its lines end as on Windows. Try: sed -i 's/\\r$//' FILE".to_owned());
+        return Some(format!("its lines end as on Windows. Try: sed -i 's/\\r$//' {shown}"));
     }
     let interpreter = line.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let interpreter = Path::new(OsStr::from_bytes(interpreter));
@@ -56,10 +56,10 @@ mod tests {
             (b"\x7fELF...", None),
         ] {
             std::fs::write(&file, text).expect("a file");
-            let said = hint(&file);
+            let said = hint(&file, "x");
             assert_eq!(said.is_some(), words.is_some(), "{said:?}");
             assert!(said.unwrap_or_default().contains(words.unwrap_or_default()), "{words:?}");
         }
-        assert_eq!(hint(&folder.path().join("none")), None);
+        assert_eq!(hint(&folder.path().join("none"), "none"), None);
     }
 }
