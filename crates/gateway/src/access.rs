@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts as Head;
+use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Version};
 
 use crate::error::{Code, Problem};
@@ -119,18 +120,21 @@ impl Access {
     }
 }
 
-/// The host that the request names; exactly one, except in HTTP/1.0.
+/// The host that the request names; exactly one, except in HTTP/1.0. A target with a host of its own, which proxies are
+/// sent, wins over the header (RFC 9112, 3.2.2).
 fn host(head: &Head) -> Result<Option<&str>, Problem> {
     let refused = |detail: &'static str| Problem::new(Code::BadRequest, detail);
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let Some(host) = hosts.next() else {
         let is_old = head.version == Version::HTTP_10;
-        return if is_old { Ok(None) } else { Err(refused("the request has no Host header")) };
+        let named = head.uri.authority().map(Authority::as_str);
+        return if is_old { Ok(named) } else { Err(refused("the request has no Host header")) };
     };
     if hosts.next().is_some() {
         return Err(refused("the request has two Host headers"));
     }
-    host.to_str().map(Some).map_err(|_| refused("the Host header is not ASCII text"))
+    let host = host.to_str().map_err(|_| refused("the Host header is not ASCII text"))?;
+    Ok(Some(head.uri.authority().map_or(host, Authority::as_str)))
 }
 
 /// A host without its port.
@@ -220,6 +224,22 @@ mod tests {
         assert_eq!(answer(&insecure, &[("host", "evil.example")]), None);
         assert_eq!(answer(&settings, &[]), Some(Code::BadRequest));
         assert_eq!(answer(&settings, &[("host", "localhost"), ("host", "localhost")]), Some(Code::BadRequest));
+    }
+
+    #[test]
+    fn the_host_of_the_target_wins() {
+        let access = Access::new(&Settings::default());
+        let answer = |uri| {
+            let checked = access.check(&head(uri, &[("host", "localhost:8080")]), true);
+            checked.err().map(|problem| problem.facts().code)
+        };
+        assert_eq!(answer("http://127.0.0.1:8080/v1/jobs"), None);
+        for uri in ["http://evil.example/v1/jobs", "http://localhost:80@evil.example/", "http://evil@localhost/"] {
+            assert_eq!(answer(uri), Some(Code::ForbiddenHost), "{uri}");
+        }
+        let mut old = head("http://evil.example/v1/jobs", &[]);
+        old.version = Version::HTTP_10;
+        assert!(access.check(&old, true).is_err());
     }
 
     #[test]

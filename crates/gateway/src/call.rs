@@ -123,8 +123,12 @@ impl Gateway {
             Ok(Err(CallError::Failed(failure))) => refuse::failed(&function.name, failure),
             Ok(Err(error)) => error.into(),
             Err(_) => {
-                let failure = Failure::new(FailureCode::Timeout, "the call outlived all of its deadlines");
-                refuse::failed(&function.name, failure)
+                let message = format!(
+                    "nothing came of the call within {} s, which is more than its `timeout`: the usual reason is a file \
+                     whose import never returns",
+                    longest.as_secs()
+                );
+                refuse::failed(&function.name, Failure::new(FailureCode::Timeout, message))
             }
         };
         Err(if is_read { problem.after_body() } else { problem })

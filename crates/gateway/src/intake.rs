@@ -189,7 +189,12 @@ fn broken(error: &hyper::Error) -> Problem {
 
 /// The content type of a request, as text, if it has one.
 pub(crate) fn content_type(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        // Which of them counts decides what the function gets.
+        return Err(Problem::new(Code::BadRequest, "the request has two Content-Type headers"));
+    }
     let text = value.to_str().ok().filter(|text| text.len() <= 255);
     let refused = || Problem::new(Code::BadRequest, "the Content-Type is not ASCII text of at most 255 bytes");
     text.map(Some).ok_or_else(refused)

@@ -13,6 +13,9 @@ const STOPPED_NOW: i32 = 130;
 pub(crate) fn stop_on_signal(shutdown: CancellationToken) -> Outcome {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    // A limit on the size of files (`ulimit -f`) shall be an error of a write and not the end of the server. A handler
+    // and not "ignored", which functions would inherit.
+    let _ = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     tokio::spawn(async move {
         either(&mut term, &mut int).await;
         shutdown.cancel();

@@ -1,17 +1,22 @@
 //! Notices saved files, for `kvern dev`.
+//!
+//! Each folder is watched by itself, and not a tree at once: what lies in hidden folders and in those of tools is no
+//! code, a folder that cannot be read is no reason to serve nothing, and a link may lead to the whole machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kvern_runtime::prepare;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::exit::Stop;
+use crate::print;
 
 /// An editor that saves writes a few files in a burst: one reload is enough.
 const SETTLE: Duration = Duration::from_millis(60);
@@ -24,7 +29,16 @@ const PATHS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Saves {
     heard: Arc<Heard>,
-    _watcher: RecommendedWatcher,
+    folders: Folders,
+}
+
+/// The folders that are watched.
+#[derive(Debug)]
+struct Folders {
+    home: PathBuf,
+    watcher: RecommendedWatcher,
+    /// What was left out and said so, once.
+    left_out: HashSet<PathBuf>,
 }
 
 /// What has changed since somebody last asked, relative to the folder.
@@ -48,15 +62,16 @@ impl Saves {
     pub(crate) fn below(home: &Path) -> Result<Self, Stop> {
         let heard = Arc::new(Heard::default());
         let (tell, rule) = (Arc::clone(&heard), Rule::new(home));
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             if matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)) {
                 event.paths.iter().filter_map(|path| rule.saved(path)).for_each(|path| tell.add(path));
             }
         })
         .map_err(|error| cannot_watch(home, &error))?;
-        watcher.watch(home, RecursiveMode::Recursive).map_err(|error| cannot_watch(home, &error))?;
-        Ok(Self { heard, _watcher: watcher })
+        let mut folders = Folders { home: home.to_owned(), watcher, left_out: HashSet::new() };
+        folders.watch(Path::new("")).map_err(|error| cannot_watch(home, &error))?;
+        Ok(Self { heard, folders })
     }
 
     /// Waits for saves and the quiet after them; gives the changed files relative to the folder.
@@ -66,9 +81,59 @@ impl Saves {
             let latest = Instant::now() + SETTLE_MAX;
             while Instant::now() < latest && timeout(SETTLE, self.heard.news.notified()).await.is_ok() {}
             let paths = self.heard.take();
+            // Watched before anybody reads it, so that what is saved in a new folder later is heard.
+            paths.iter().for_each(|path| self.folders.add(path));
             if !paths.is_empty() {
                 return paths;
             }
+        }
+    }
+}
+
+// === impl Folders ===
+
+impl Folders {
+    /// Watches what has come, if it is a folder.
+    fn add(&mut self, path: &Path) {
+        let path = if path == Path::new(".") { Path::new("") } else { path };
+        if let Err(error) = self.watch(path) {
+            self.leave_out(path, &error);
+        }
+    }
+
+    /// Watches a folder and those below it. Fails only if that folder or the machine's room for watches is the reason.
+    fn watch(&mut self, folder: &Path) -> notify::Result<()> {
+        let mut found = vec![folder.to_owned()];
+        while let Some(path) = found.pop() {
+            match self.watch_one(&path) {
+                Ok(below) => found.extend(below),
+                Err(error) if path == folder || is_limit(&error) => return Err(error),
+                Err(error) => self.leave_out(&path, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches one folder, and gives the folders in it that may hold code; links are not followed.
+    fn watch_one(&mut self, path: &Path) -> notify::Result<Vec<PathBuf>> {
+        let whole = self.home.join(path);
+        let is_home = path.as_os_str().is_empty();
+        if !is_home && !whole.symlink_metadata().is_ok_and(|file| file.is_dir()) {
+            return Ok(Vec::new());
+        }
+        self.watcher.watch(&whole, RecursiveMode::NonRecursive)?;
+        let entries = whole.read_dir().map_err(notify::Error::io)?.flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let is_data = |path: &Path| self.home.join(path).join(kvern_queue_sqlite::LOCK_FILE).exists();
+        let below = folders.map(|entry| path.join(entry.file_name()));
+        Ok(below.filter(|path| is_code(path) && !is_data(path)).collect())
+    }
+
+    fn leave_out(&mut self, path: &Path, error: &notify::Error) {
+        // Another process removed it: there is nothing to watch.
+        if !is_gone(error) && self.left_out.insert(path.to_owned()) {
+            let reason = reason(error);
+            print::say(&format!("warning: saves in {} are not noticed: {reason}", path.display()));
         }
     }
 }
@@ -118,8 +183,36 @@ impl Rule {
 // === helpers ===
 
 fn cannot_watch(home: &Path, error: &notify::Error) -> Stop {
-    Stop::failed(format!("cannot watch {}: {error}", home.display()))
-        .hint("raise fs.inotify.max_user_watches, or use `kvern serve` and `kvern reload`")
+    let stop = Stop::failed(format!("cannot watch {}: {}", home.display(), reason(error)));
+    stop.hint(match &error.kind {
+        ErrorKind::MaxFilesWatch => "raise fs.inotify.max_user_watches, or use `kvern serve` and `kvern reload`",
+        // What the kernel says of too many watchers of one user, and of a process with too many open files.
+        ErrorKind::Io(source) if source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            "raise fs.inotify.max_user_instances or `ulimit -n`, or use `kvern serve` and `kvern reload`"
+        }
+        _ => "use `kvern serve` and `kvern reload`, which watch nothing",
+    })
+}
+
+/// Without the path, which the line has already.
+fn reason(error: &notify::Error) -> String {
+    match &error.kind {
+        ErrorKind::Io(source) => source.to_string(),
+        ErrorKind::MaxFilesWatch => "the machine's limit of watched files is reached".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn is_limit(error: &notify::Error) -> bool {
+    matches!(error.kind, ErrorKind::MaxFilesWatch)
+}
+
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(source) => source.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// Whether a file could be part of a function by its name: not ours, not a cache, not an editor's, not a log.
@@ -163,6 +256,29 @@ mod tests {
         std::fs::write(home.path().join("jobs").join(kvern_queue_sqlite::LOCK_FILE), "").expect("a file");
         assert_eq!(rule.saved(&path), None);
         assert_eq!(rule.saved(&home.path().join("hello.py")), Some(Path::new("hello.py")));
+    }
+
+    #[tokio::test]
+    async fn a_new_folder_is_watched_and_a_link_is_not_followed() {
+        let (home, outside) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        std::os::unix::fs::symlink(outside.path(), home.path().join("link")).expect("a link");
+        let mut saves = Saves::below(home.path()).expect("it watches");
+        std::fs::create_dir_all(home.path().join("lib/deep")).expect("a folder");
+        while !saves.next().await.contains(Path::new("lib")) {}
+        std::fs::write(outside.path().join("there.py"), "").expect("a file");
+        std::fs::write(home.path().join("lib/deep/x.py"), "").expect("a file");
+        let saved = saves.next().await;
+        assert_eq!(saved.into_iter().collect::<Vec<_>>(), [Path::new("lib/deep/x.py")]);
+    }
+
+    #[test]
+    fn each_reason_has_its_own_hint() {
+        let said = |error: notify::Error| cannot_watch(Path::new("/srv/app"), &error).to_string();
+        let io = |error: rustix::io::Errno| said(notify::Error::io(error.into()));
+        assert!(said(notify::Error::new(ErrorKind::MaxFilesWatch)).contains("max_user_watches"));
+        assert!(io(rustix::io::Errno::MFILE).contains("max_user_instances"));
+        let denied = io(rustix::io::Errno::ACCESS);
+        assert!(denied.contains("Permission denied") && !denied.contains("inotify"), "{denied}");
     }
 
     #[test]

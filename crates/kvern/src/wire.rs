@@ -203,7 +203,7 @@ async fn open_queue(data: &Path, clock: Clock) -> Result<Arc<SqliteQueue>, Stop>
     let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(options)).await;
     opened.map_err(|panicked| Stop::failed(panicked.to_string()))?.map_err(|error| {
         let code = match error {
-            OpenError::InUse { .. } | OpenError::Newer { .. } => Code::Conflict,
+            OpenError::InUse { .. } | OpenError::Newer { .. } | OpenError::Foreign { .. } => Code::Conflict,
             _ => Code::Failed,
         };
         let stop = Stop::new(code, error.to_string());

@@ -35,6 +35,12 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: i64,
     },
+    /// Another program's database.
+    #[error("{} is no database of Kvern: it has tables of another program; choose another data directory", path.display())]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
     /// The SQLite in this program has a known bug that can damage the database.
     #[error("SQLite {found} is too old; build with the bundled SQLite (3.51.3 or newer)")]
     OldSqlite {

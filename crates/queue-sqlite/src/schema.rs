@@ -39,9 +39,17 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     if found > SCHEMA {
         return Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA });
     }
+    if found == 0 && has_tables(&connection).map_err(failed)? {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
     set_up_writer(&connection).map_err(failed)?;
     migrate(&mut connection, found).map_err(failed)?;
     Ok(connection)
+}
+
+/// Our own tables come in one transaction with the version.
+fn has_tables(connection: &Connection) -> SqlResult<bool> {
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
 }
 
 /// A connection that only reads.

@@ -4,13 +4,14 @@
 // crates/runtime/src/process/frame.rs. Standard output and standard error are the job's log and never the protocol.
 // Node.js 18 and later, nothing but Node itself.
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import * as bufferModule from "node:buffer";
 import fs from "node:fs";
 import { Socket } from "node:net";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 
-const PROTOCOL = 1;
+const PROTOCOL = 2;
 const HELLO = 1;
 const READY = 0x81;
 const CANNOT_START = 0x82;
@@ -18,6 +19,7 @@ const RESULT = 0x83;
 const FAILURE = 0x84;
 const JOB_HEAD_BYTES = 29;
 const RESULT_HEAD_BYTES = 14;
+const IS_LAST = 2;
 const READ_BYTES = 64 << 10;
 
 // The user's code may replace the globals; ours are taken before it runs.
@@ -34,6 +36,10 @@ let handler;
 let resultPath;
 /** The number of the job under way; 0 if there is none. Answers to any other are dropped. */
 let running = 0;
+/** Whether the state of this process is unknown, so that the job under way is the last one. */
+let isSpoilt = false;
+/** Which job started what is going on: its timers and promises may come due while the next job runs. */
+const owners = new AsyncLocalStorage();
 
 class BadInput extends Error {}
 class BadResult extends Error {}
@@ -258,7 +264,8 @@ function call(data) {
   const isFile = data[25] === 1;
   if (isFile) body = fs.readFileSync(body);
   const event = isJson(contentType, body) ? parse(body) : isFile ? body : Buffer.from(body);
-  return handler(event, new Context(jobId || null, attempt, attemptsMax, deadlineMs, contentType || null));
+  const context = new Context(jobId || null, attempt, attemptsMax, deadlineMs, contentType || null);
+  return owners.run({ number: running, jobId }, handler, event, context);
 }
 
 function isJson(contentType, body) {
@@ -331,7 +338,7 @@ function sendResult(number, status, contentType, body) {
   data[4] = RESULT;
   data.writeUInt32LE(number, 5);
   data.writeUInt16LE(status, 9);
-  data[11] = isFile ? 1 : 0;
+  data[11] = (isFile ? 1 : 0) | (isSpoilt ? IS_LAST : 0);
   data.writeUInt16LE(contentType.length, 12);
   data.latin1Write(contentType, RESULT_HEAD_BYTES);
   if (!isFile) {
@@ -348,7 +355,7 @@ function fail(number, error, isLast) {
   if (number !== running) return;
   running = 0;
   const failing = describe(error);
-  if (isLast) failing.is_last = true;
+  if (isLast || isSpoilt) failing.is_last = true;
   sendJson(FAILURE, number, failing);
 }
 
@@ -423,14 +430,20 @@ function wellFormed(text) {
   return Buffer.from(text, "utf8").toString("utf8");
 }
 
-// What nobody caught fails the attempt under way. Whatever else was going on is in an unknown state, so the instance
-// ends; without an attempt it ends the way that Node does by itself.
+// What nobody caught fails the attempt under way, unless it comes of a job before: then it is no failure of this one,
+// which goes on. Whatever else was going on is in an unknown state, so the instance ends after the answer; without an
+// attempt it ends the way that Node does by itself. Node 18 does not always know whose a rejection is.
 function uncaught(error) {
   if (running === 0) {
     console.error(error);
     process.exit(1);
   }
-  fail(running, error, true);
+  const owner = owners.getStore();
+  if (owner === undefined || owner.number === running) return fail(running, error, true);
+  isSpoilt = true;
+  const left = owner.jobId === "" ? "a call" : `job ${owner.jobId}`;
+  console.error(`[kvern: ${left} that has ended left this error behind; the process ends after this one]`);
+  console.error(error);
 }
 process.on("uncaughtException", uncaught);
 process.on("unhandledRejection", uncaught);

@@ -14,7 +14,7 @@ from json import JSONDecodeError, JSONEncoder, loads
 from struct import Struct
 from time import time
 
-PROTOCOL = 1
+PROTOCOL = 2
 HELLO, JOB, READY, CANNOT_START, RESULT, FAILURE = 1, 2, 0x81, 0x82, 0x83, 0x84
 FRAME_HEAD = Struct("<IB")
 JOB_HEAD = Struct("<IBIIIQBBH")

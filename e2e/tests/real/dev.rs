@@ -158,6 +158,33 @@ fn a_file_of_any_name_is_served() {
     assert_eq!(dev.http.post("/v1/functions/hello-2", "{}").text(), "1");
 }
 
+/// Root reads everything, so it gives up the right to do that here.
+#[test]
+fn a_folder_that_cannot_be_read_is_left_out_with_a_line() {
+    if !needs::programs(&["setpriv"]) {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("kvern-e2e-dev-").tempdir().expect("a folder");
+    let app = folder.path().join("app");
+    write(&app, "kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n");
+    sh(&format!("cd {} && mkdir -m 000 secret && ln -s / machine", app.display()));
+    let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
+    let terminal = File::create(folder.path().join("terminal")).expect("a file");
+    let mut command = Command::new("setpriv");
+    if rustix::process::geteuid().is_root() {
+        command.args(["--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]);
+    }
+    command.arg(kvern()).args(["dev", "--listen", &http.address.to_string()]).current_dir(&app);
+    let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().expect("it starts");
+    let dev = Dev { http, process, folder };
+    dev.sees("ready after");
+    let seen = dev.seen();
+    let warnings: Vec<_> = seen.lines().filter(|line| line.contains("warning")).collect();
+    assert_eq!(warnings, ["warning: saves in secret are not noticed: Permission denied (os error 13)"], "{seen}");
+    write(&dev.app(), "kvern.toml", "[functions.cats]\nexec = [\"cat\"]\n");
+    until("the save to be noticed", || (dev.http.post("/v1/functions/cats", "x").status == 200).then_some(()));
+}
+
 #[test]
 fn a_token_guards_it_and_the_lines_to_try_send_it() {
     if !needs::programs(&["curl"]) {
@@ -364,9 +391,11 @@ fn a_new_function_works_in_each_language() {
     }
     let folder = tempfile::Builder::new().prefix("kvern-e2e-new-").tempdir().expect("a folder");
     std::fs::create_dir(folder.path().join("app")).expect("a folder");
-    for language in ["python", "node", "shell"] {
-        let name = format!("in-{language}");
-        let arguments = ["new", &name, "--language", language];
+    // Two of the names are words of their languages.
+    let functions =
+        [("in-python", "python"), ("in-node", "node"), ("in-shell", "shell"), ("class", "python"), ("import", "node")];
+    for (name, language) in functions {
+        let arguments = ["new", name, "--language", language];
         let output =
             Command::new(kvern()).args(arguments).current_dir(folder.path().join("app")).output().expect("kvern runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -376,6 +405,7 @@ fn a_new_function_works_in_each_language() {
     let says = |name: &str| dev.http.post(&format!("/v1/functions/{name}"), "{\"name\": \"Ada\"}").text();
     assert_eq!(says("in-python"), "{\"hello\":\"Ada\"}");
     assert_eq!(says("in-node"), "{\"hello\":\"Ada\"}");
+    assert_eq!((says("class"), says("import")), (says("in-python"), says("in-node")));
     assert_eq!(says("in-shell"), "hello, {\"name\": \"Ada\"}\n");
 }
 

@@ -5,6 +5,7 @@ mod cancel;
 mod crashes;
 mod disk_full;
 mod drain;
+mod file_size;
 mod kill_nine;
 mod leftovers;
 mod on_disk_first;

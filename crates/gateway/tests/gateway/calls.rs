@@ -201,6 +201,27 @@ async fn a_caller_that_leaves_drops_the_call() {
 }
 
 #[tokio::test]
+async fn a_call_that_never_begins_says_what_may_be_the_reason() {
+    let server = Server::start().await;
+    let (tell_begun, begun) = oneshot::channel();
+    let once = std::sync::Mutex::new(Some(tell_begun));
+    server.play(move |_| {
+        let _ = once.lock().expect("no panic in here").take().expect("one call is made").send(());
+        std::future::pending()
+    });
+    let address = server.address;
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the gateway listens");
+    let request = format!("POST {HELLO} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("it is sent");
+    within(begun).await.expect("the call began");
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(3600)).await;
+    tokio::time::resume();
+    let answer = crate::client::until_closed(&mut stream).await;
+    assert!(answer.contains("a file whose import never returns"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_file_is_streamed_with_its_length() {
     let server = Server::start().await;
     let file = tempfile::NamedTempFile::new().expect("a file");

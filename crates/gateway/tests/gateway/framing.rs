@@ -66,3 +66,14 @@ async fn a_request_without_a_host_is_refused() {
     let garbage = raw(server.address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
     assert!(garbage.is_empty() || garbage.starts_with("HTTP/1.1 400 "), "{garbage}");
 }
+
+#[tokio::test]
+async fn a_foreign_host_in_the_target_is_refused() {
+    let server = Server::start().await;
+    for (host, status) in [("evil.example", 403), ("localhost", 200)] {
+        let request =
+            format!("GET http://{host}/v1/functions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = raw(server.address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+}

@@ -52,6 +52,18 @@ async fn a_submit_is_answered_with_its_job() {
 }
 
 #[tokio::test]
+async fn two_content_types_are_refused() {
+    let server = Server::start().await;
+    let headers = [("content-type", "image/jpeg"), ("content-type", "application/json")];
+    for path in ["/v1/functions/hello/jobs", "/v1/functions/hello"] {
+        let answer = server.send("POST", path, &headers, "1").await;
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert_eq!(answer.json()["detail"], "the request has two Content-Type headers");
+    }
+    assert_eq!(server.jobs(), 0);
+}
+
+#[tokio::test]
 async fn options_reach_the_queue() {
     let server = Server::start().await;
     let path = "/v1/functions/hello/jobs?delay=30s&expires_in=1h&priority=9&tag=customer%3A77&tag=a:b";

@@ -60,9 +60,10 @@ pub(crate) async fn run(global: &Global, dev: &Dev) -> Outcome {
     })
     .await?;
     ignore_in_git(&dev.data);
-    greet(&manifest, address, &dev.data, token.as_deref());
     let reloader = server.reloader();
     let saves = Saves::below(&project.home())?;
+    // Last: whoever reads the addresses takes it that they answer.
+    greet(&manifest, address, &dev.data, token.as_deref());
     tokio::spawn(reload_on_save(project, manifest, saves, reloader));
     let ready = server.ready();
     tokio::spawn(async move {

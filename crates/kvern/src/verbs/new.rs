@@ -12,19 +12,29 @@ const MANIFEST: &str = "kvern.toml";
 const PYTHON: &str = include_str!("../templates/function.py");
 const NODE: &str = include_str!("../templates/function.mjs");
 const SHELL: &str = include_str!("../templates/function.sh");
+/// Words that no function may be called in Python 3.
+const PYTHON_WORDS: &str = "and as assert async await break class continue def del elif else except finally for from \
+    global if import in is lambda nonlocal not or pass raise return try while with yield";
+/// The same in a module of JavaScript.
+const NODE_WORDS: &str = "arguments await break case catch class const continue debugger default delete do else enum \
+    eval export extends false finally for function if implements import in instanceof interface let new null package \
+    private protected public return static super switch this throw true try typeof var void while with yield";
+/// What a function is called whose own name is a word of the language.
+const OTHER_NAME: &str = "handler";
 
 /// Writes the file and declares it; overwrites nothing.
 pub(crate) fn run(global: &Global, new: &New) -> Outcome {
     let name: kvern_core::FunctionName =
         new.name.parse().map_err(|bad: kvern_core::name::BadName| Stop::usage(bad.to_string()))?;
     let stem = name.as_str().replace('-', "_");
+    let called = called(&stem, new.language);
     let (file, text, declaration) = match new.language {
-        Template::Python => (format!("{stem}.py"), PYTHON, format!("handler = \"{stem}.py:{stem}\"")),
+        Template::Python => (format!("{stem}.py"), PYTHON, format!("handler = \"{stem}.py:{called}\"")),
         Template::Node => (format!("{stem}.mjs"), NODE, format!("handler = \"{stem}.mjs\"")),
         Template::Shell => (format!("{stem}.sh"), SHELL, format!("exec = [\"./{stem}.sh\"]")),
     };
     let declared = declared(&name, &declaration)?;
-    write_new(Path::new(&file), &text.replace("FUNCTION", &stem))?;
+    write_new(Path::new(&file), &text.replace("FUNCTION", called))?;
     if new.language == Template::Shell {
         make_executable(Path::new(&file))?;
     }
@@ -37,6 +47,16 @@ pub(crate) fn run(global: &Global, new: &New) -> Outcome {
         Format::Json => print::json(&serde_json::json!({ "function": name.as_str(), "file": file })),
     }
     Ok(())
+}
+
+/// The name of the function in the file.
+fn called(stem: &str, language: Template) -> &str {
+    let words = match language {
+        Template::Python => PYTHON_WORDS,
+        Template::Node => NODE_WORDS,
+        Template::Shell => return stem,
+    };
+    if words.split_whitespace().any(|word| word == stem) { OTHER_NAME } else { stem }
 }
 
 /// Writes a file that must not exist yet.

@@ -36,6 +36,24 @@ async fn a_newer_schema_is_refused() {
 }
 
 #[tokio::test]
+async fn the_database_of_another_program_is_refused_untouched() {
+    let (database, _, dir) = Setup::new().stop().await;
+    drop(database);
+    for name in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+        let _ = std::fs::remove_file(dir.path().join(name));
+    }
+    let path = dir.path().join("queue.db");
+    let theirs = rusqlite::Connection::open(&path).expect("a database");
+    theirs.execute_batch("CREATE TABLE jobs (x)").expect("a table");
+    drop(theirs);
+    let before = std::fs::read(&path).expect("a file");
+    let error = refused(&dir);
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
+    assert!(error.to_string().contains("no database of Kvern"), "{error}");
+    assert!(std::fs::read(&path).expect("a file") == before, "it was written to");
+}
+
+#[tokio::test]
 async fn what_is_no_database_is_refused() {
     let (database, _, dir) = Setup::new().stop().await;
     drop(database);

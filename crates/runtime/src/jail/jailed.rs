@@ -105,7 +105,9 @@ impl Jailed {
             }
             Some(Report::Cannot(message)) => Err(message.into()),
             Some(Report::NoRoom(message)) => Err(NotStarted { code: FailureCode::NoRoom, message }),
-            Some(Report::Ended(_)) | None => Err("the jail ended before the process began".to_owned().into()),
+            Some(Report::Ended(_)) | None => {
+                Err("the jail ended before it said that the process had begun".to_owned().into())
+            }
         }
     }
 

@@ -195,7 +195,10 @@ fn check_handler(file: &Path) -> Result<(), PrepareError> {
     let shown = file.display();
     match fs::metadata(file) {
         Ok(metadata) if metadata.is_file() => Ok(()),
-        Ok(_) => Err(error(format!("{shown} is a folder and no file: correct `handler` in kvern.toml"))),
+        Ok(metadata) => {
+            let what = if metadata.is_dir() { "folder" } else { "pipe, socket or device" };
+            Err(error(format!("{shown} is a {what} and no file: correct `handler` in kvern.toml")))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             Err(error(format!("there is no file {shown}: write it, or correct `handler` in kvern.toml")))
         }

@@ -1,6 +1,7 @@
 //! The programs that `prepare` needs: where they are, and whether they are new enough.
 
 use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -160,7 +161,7 @@ async fn ask(program: &Path, needed: Needed, home: &Path) -> Result<Interpreter,
     let output = tokio::time::timeout(CHECK_TIMEOUT, command.output())
         .await
         .map_err(|_| error(format!("{shown} did not say its version within {} s", CHECK_TIMEOUT.as_secs())))?
-        .map_err(|e| failed(format!("cannot run {shown}, and the function needs {needed}"), &e))?;
+        .map_err(|e| cannot_run(program, needed, &e))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let [version, tag, machine, itself] = lines[..] else {
@@ -177,7 +178,31 @@ async fn ask(program: &Path, needed: Needed, home: &Path) -> Result<Interpreter,
     Ok(Interpreter { program: program.into(), version: version.into(), abi: format!("{tag} {machine}") })
 }
 
+/// A machine that has no room for one more process has the interpreter all the same.
+fn cannot_run(program: &Path, needed: Needed, why: &io::Error) -> PrepareError {
+    let shown = program.display();
+    let is_bad = matches!(why.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+        || why.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error());
+    match is_bad {
+        true => failed(format!("cannot run {shown}, and the function needs {needed}"), why),
+        false => failed(format!("cannot run {shown}"), why),
+    }
+}
+
 fn is_at_least(version: &str, (major, minor): (u32, u32)) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_interpreter_is_to_be_installed() {
+        let said = |errno: rustix::io::Errno| cannot_run(Path::new("/bin/python3"), PYTHON, &errno.into()).message;
+        assert!(said(rustix::io::Errno::NOENT).contains("Try: apt install python3"));
+        let full = said(rustix::io::Errno::MFILE);
+        assert!(full.starts_with("cannot run /bin/python3: Too many open files"), "{full}");
+    }
 }

@@ -92,7 +92,8 @@ impl Live {
         }
         self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
         match answer {
-            Answer::Frame(Frame::Result { number, head, body }) if number == self.number => {
+            Answer::Frame(Frame::Result { number, head, body, is_last }) if number == self.number => {
+                self.is_spoilt |= is_last;
                 let delivered = result::deliver(&head, body, &self.scratch, output);
                 tokio::select! {
                     outcome = delivered => outcome,

@@ -18,13 +18,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join;
-use kvern_core::{Failure, FailureCode, Function, Outcome};
+use kvern_core::{Door, Failure, FailureCode, Function, Outcome};
 use rustix::fs::MemfdFlags;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::FAR;
 use super::logs::{Pipe, Tail};
-use super::{Shared, cannot_start, environment, words};
+use super::{Shared, cannot_start, environment, unrunnable, words};
 use crate::contract::{Context, FunctionVersion, Input, Instance, Log, Output, OutputRefused, StartError};
 use crate::jail::jailed::{End, Jailed, Launch, NotStarted, no_room};
 use crate::jail::leash::How;
@@ -109,6 +109,13 @@ impl Exec {
         attempt.jailed.started().await?;
         Ok(attempt)
     }
+
+    /// What may be wrong with the program.
+    fn hint(&self) -> Option<String> {
+        let Door::Exec { argv } = &self.version.function.door else { return None };
+        let program = prepare::exec_argv(&self.version).into_iter().next()?;
+        unrunnable::hint(&self.version.function.home.join(program), argv.first()?)
+    }
 }
 
 #[async_trait]
@@ -118,7 +125,9 @@ impl Instance for Exec {
         let outcome = match self.begin(context, input).await {
             Ok(attempt) => attempt.run(context, deadline, output, log.as_ref()).await,
             Err(NotStarted { code, message }) => {
-                let message = format!("{} cannot be run: {message}", self.version.function.door.describe());
+                let hint = self.hint().filter(|_| code == FailureCode::CannotStart);
+                let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                let message = format!("{} cannot be run: {message}{hint}", self.version.function.door.describe());
                 Outcome::Failed(Failure::new(code, message))
             }
         };

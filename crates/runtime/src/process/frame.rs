@@ -10,7 +10,8 @@
 //!     READY         to the server: JSON (see `Ready`); answers HELLO
 //!     CANNOT_START  to the server: JSON (see `Failing`); answers HELLO
 //!     RESULT        to the server: u32 number, u16 HTTP status or 0, u8 where (0 the body follows, 1 it is in the file
-//!                   `result` of the scratch folder), u16 length of the content type, content type, body
+//!                   `result` of the scratch folder; plus 2 if the instance must not be used again), u16 length of the
+//!                   content type, content type, body
 //!     FAILURE       to the server: u32 number, JSON (see `Failing`)
 //! ```
 //!
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{Context, Input};
 
 /// Changes with every change of the frames. Server and shim are of one binary; the check is for whoever edits them.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 /// Longest frame from a shim: a result by value, or a failure with its texts, escaped.
 pub(super) const FRAME_BYTES_MAX: usize = 256 << 10;
 /// The file in the scratch folder that a large result stands in.
@@ -43,6 +44,9 @@ const READY: u8 = 0x81;
 const CANNOT_START: u8 = 0x82;
 const RESULT: u8 = 0x83;
 const FAILURE: u8 = 0x84;
+
+/// Added to where a result is by an instance that must not be used again.
+const IS_LAST: u8 = 2;
 
 /// What a shim is told first.
 #[derive(Debug, Serialize)]
@@ -89,7 +93,7 @@ pub(super) struct Failing {
 pub(super) enum Frame {
     Ready(Ready),
     CannotStart(Failing),
-    Result { number: u32, head: Head, body: ResultBody },
+    Result { number: u32, head: Head, body: ResultBody, is_last: bool },
     Failure { number: u32, failing: Failing },
 }
 
@@ -196,13 +200,14 @@ fn parse_result(payload: &[u8]) -> Result<Frame, Garbage> {
         status @ 100..=599 => Some(status),
         _ => return Err(Garbage("an HTTP status that is none")),
     };
-    let body = match place {
+    let body = match place & !IS_LAST {
         0 => ResultBody::Inline(Bytes::copy_from_slice(body)),
         1 if body.is_empty() => ResultBody::File,
         _ => return Err(Garbage("a result that is nowhere")),
     };
     let content_type = content_type.ok_or(Garbage("a content type that is not visible ASCII"))?.to_owned();
-    Ok(Frame::Result { number: u32::from_le_bytes(number), head: Head { content_type, status }, body })
+    let (number, is_last) = (u32::from_le_bytes(number), place & IS_LAST != 0);
+    Ok(Frame::Result { number, head: Head { content_type, status }, body, is_last })
 }
 
 const SHORT: Garbage = Garbage("a frame that is shorter than what it says");
@@ -264,7 +269,7 @@ mod tests {
         inbox.extend(b"rest");
         let frame = take(&mut inbox).expect("it is valid").expect("it is whole");
         assert_eq!(inbox, b"rest");
-        let Frame::Result { number: 7, head, body } = frame else { panic!("{frame:?}") };
+        let Frame::Result { number: 7, head, body, is_last: false } = frame else { panic!("{frame:?}") };
         assert_eq!(head, Head { content_type: "text/plain".into(), status: Some(201) });
         assert_eq!(body, ResultBody::Inline(Bytes::from_static(b"hi")));
     }
@@ -278,7 +283,8 @@ mod tests {
             b"\x02\0\0\0\x83\0".to_vec(),
             b"\x03\0\0\0\x81{]".to_vec(),
             result(1, 99, 0, b"a/b", b""),
-            result(1, 0, 2, b"a/b", b""),
+            result(1, 0, 4, b"a/b", b""),
+            result(1, 0, 3, b"a/b", b"x"),
             result(1, 0, 1, b"a/b", b"x"),
             result(1, 0, 0, b"", b""),
             result(1, 0, 0, b"a/b\r\nx: y", b""),

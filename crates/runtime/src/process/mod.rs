@@ -19,6 +19,7 @@ mod leftovers;
 mod logs;
 mod result;
 mod settings;
+mod unrunnable;
 mod words;
 
 use std::fs;

@@ -186,4 +186,7 @@ async fn a_missing_handler_is_named() {
     assert!(message.contains("there is no file") && message.contains("home/api/hello.py"), "{message}");
     world.write("api/hello.py/x", "");
     assert!(world.refused().await.message.contains("is a folder and no file"));
+    let world = World::with(handler(Language::Python, "pipe"));
+    crate::run("mkfifo", &["pipe".as_ref()], world.home());
+    assert!(world.refused().await.message.contains("is a pipe, socket or device and no file"));
 }

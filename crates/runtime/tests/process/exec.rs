@@ -145,6 +145,7 @@ async fn programs_that_cannot_be_run_are_named() {
     let function = bench.function("a.txt", "#!/no/such/interpreter\n", Door::Exec { argv: vec!["./a.txt".into()] });
     let failure = fails(&bench, &function, "", FailureCode::CannotStart).await;
     assert!(failure.message.starts_with("./a.txt cannot be run: "), "{failure}");
+    assert!(failure.message.ends_with(": its first line wants /no/such/interpreter, which is not there"), "{failure}");
     let function = Function { door: Door::Exec { argv: vec!["no-such-program".into()] }, ..function };
     let stage = kvern_runtime::conformance::Stage::prepare(bench.runtime.clone(), &function).await;
     let said = match stage {

@@ -1,9 +1,16 @@
 //! What is special about Node.js.
 
-use kvern_core::{FailureCode, Language};
+use bytes::Bytes;
+use kvern_core::{FailureCode, Language, Outcome};
+use kvern_runtime::Input;
+use kvern_runtime::conformance::{Collected, context};
 
-use crate::support::{Bench, handler};
+use crate::support::{self, Bench, handler};
 use crate::{call, fails};
+
+fn input(text: &'static str) -> Input {
+    Input::Bytes(Bytes::from_static(text.as_bytes()))
+}
 
 #[tokio::test]
 async fn common_js_files_work_too() {
@@ -35,6 +42,38 @@ async fn an_unhandled_rejection_fails_the_attempt() {
     let text = "export default () => { setTimeout(() => { throw new TypeError('in a timer'); }, 1); return new Promise(() => {}); };\n";
     let failure = fails(&bench, &bench.node(text, None), "", FailureCode::Exception).await;
     assert_eq!(failure.to_string(), "TypeError: in a timer");
+}
+
+#[tokio::test]
+async fn what_an_earlier_job_left_behind_fails_no_other() {
+    let bench = Bench::new();
+    // The second job lets the error of the first one happen, and answers after it.
+    for (throwing, heard) in
+        [("throw new Error('late')", "uncaughtException"), ("Promise.reject(new Error('late'))", "unhandledRejection")]
+    {
+        let text = format!(
+            "let go = false;\n\
+             const wait = () => {{ if (go) {{ {throwing}; }} else setTimeout(wait, 1); }};\n\
+             export default async (event) => {{\n\
+               if (event === 1) {{ setTimeout(wait, 1); return 1; }}\n\
+               go = true;\n\
+               await new Promise((resolve) => process.once('{heard}', resolve));\n\
+               return 2;\n\
+             }};\n"
+        );
+        let function = bench.node(&text, None);
+        let stage = bench.stage(&function).await;
+        let mut instance = stage.start().await;
+        let context = context(&function, "application/json");
+        let first = stage.run_with(instance.as_mut(), &context, input("1"), Collected::default()).await;
+        assert!(instance.is_usable() && first.outcome == Outcome::Succeeded, "{:?}", first.outcome);
+        let second = stage.run_with(instance.as_mut(), &context, input("2"), Collected::default()).await;
+        assert_eq!((second.outcome, second.output.text().as_str()), (Outcome::Succeeded, "2"), "{heard}");
+        let log = second.log.text();
+        assert!(log.contains("that has ended left this error behind") && log.contains("Error: late"), "{log}");
+        assert!(!instance.is_usable(), "nobody knows the state of the process");
+        instance.stop(support::GRACE).await;
+    }
 }
 
 #[tokio::test]

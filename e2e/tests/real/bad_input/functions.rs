@@ -19,7 +19,7 @@ static SERVER: Shared = Shared::new(&["python3"], || {
     for (name, handler) in handlers {
         manifest.push_str(&format!("[functions.{name}]\nhandler = \"{handler}\"\n{ONCE}"));
     }
-    for (name, program) in [("noprogram", "./thumbs"), ("notexecutable", "./notes.txt")] {
+    for (name, program) in [("noprogram", "./thumbs"), ("notexecutable", "./notes.txt"), ("windows", "./windows.sh")] {
         manifest.push_str(&format!("[functions.{name}]\nexec = [\"{program}\"]\n{ONCE}"));
     }
     manifest.push_str("[functions.greet]\nhandler = \"greet.py:greet\"\n");
@@ -32,6 +32,7 @@ static SERVER: Shared = Shared::new(&["python3"], || {
         ("unmet/requirements.txt", "--no-index\nno-such-package-kvern==0.0.1\n"),
         ("greet.py", "def greet(name: str):\n    return name\n"),
         ("notes.txt", "to do: everything\n"),
+        ("windows.sh", "#!/bin/sh\r\ncat\r\n"),
     ])
 });
 
@@ -98,6 +99,13 @@ fn program_that_does_not_exist() {
 fn program_that_is_not_executable() {
     let Some(server) = SERVER.get() else { return };
     told("a program that is not executable").is(&broken(&server, "notexecutable"));
+}
+
+#[test]
+fn program_with_windows_line_ends() {
+    let Some(server) = SERVER.get() else { return };
+    let job = nothing_is_lost(&server.http, || server.http.finished(&server.http.submit("windows", "{}")));
+    told("a program with Windows line ends").is(&ending(&job));
 }
 
 #[test]

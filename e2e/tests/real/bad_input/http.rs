@@ -130,6 +130,22 @@ fn foreign_host() {
 }
 
 #[test]
+fn foreign_host_in_the_target() {
+    let Some(server) = SERVER.get() else { return };
+    let request = "GET http://evil.example/v1/jobs HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let answer = nothing_is_lost(&server.http, || raw(&server.http, request));
+    told("a foreign host in the target").is(&problem(&answer));
+}
+
+#[test]
+fn two_content_types() {
+    let Some(server) = SERVER.get() else { return };
+    let types = [("content-type", "image/jpeg"), ("content-type", "application/json")];
+    let answer = nothing_is_lost(&server.http, || server.http.ask("POST", "/v1/functions/good/jobs", &types, b"{}"));
+    told("two Content-Type headers").is(&problem(&answer));
+}
+
+#[test]
 fn foreign_page() {
     let Some(server) = SERVER.get() else { return };
     let answer = nothing_is_lost(&server.http, || {
