@@ -78,8 +78,12 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
     let note = record.note(outcome);
     let stored = station.shared.settlements.hand_over(lease, holding, settlement, note).await;
     if station.report.end == Some(End::Crashed) {
-        // Its own slot stays for it: another job there could make it wait for minutes. It is the next in line.
-        let _ = stored.await;
+        // Its own slot stays for it: another job there could make it wait for minutes. It is the next in line. In a
+        // drain nothing is, and the settlement is waited for elsewhere.
+        tokio::select! {
+            _ = stored => {}
+            () = station.shared.closing.cancelled() => {}
+        }
     }
     slot
 }

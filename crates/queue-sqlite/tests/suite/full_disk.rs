@@ -7,11 +7,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use kvern_core::{JobId, State};
-use kvern_queue::{Clock, Error, Queue};
+use kvern_queue::{Clock, Error, Lease, Payload, Queue};
 use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
 use tempfile::TempDir;
 
-use crate::setup::{EPOCH, Setup, inline, job, until};
+use crate::setup::{EPOCH, Setup, inline, job, success, until};
 
 const MIB: u64 = 1 << 20;
 
@@ -96,6 +96,32 @@ async fn a_full_disk_refuses_submits_and_takes_settlements() {
         let expected = if settled.contains(&id) { State::Succeeded } else { State::Queued };
         assert_eq!(t.state(id).await, expected);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_without_room_may_be_tried_again() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let t = setup(open(&disk.0.path().join("data"), 0));
+    t.submit(job("f")).await;
+    let leased = t.lease("f", 1).await.remove(0);
+    let mut stage = t.queue.stage().await.expect("there is room");
+    stage.write(vec![7; 200_000].into()).await.expect("there is room");
+    let result = stage.finish().await.expect("there is room");
+    disk.fill();
+    let token = leased.lease.token();
+    // A log takes what the reserve and the free pages still give.
+    for bytes in [50_000, 1000] {
+        while t.queue.append_log(token, vec![b'x'; bytes].into()).await.is_ok() {}
+    }
+
+    let settlement = success(&leased.job, result.clone());
+    let refused = t.queue.settle(leased.lease, settlement.clone()).await;
+    assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+    disk.make_room();
+    until("it is stored", async || t.queue.settle(Lease::new(token), settlement.clone()).await.is_ok()).await;
+    let stored = t.queue.result(token.job).await.expect("the job is there").expect("it has a result");
+    let Payload::Blob(blob) = stored.payload else { panic!("the result is a file") };
+    blob.verify().await.expect("the file is still there, and whole");
 }
 
 #[tokio::test(flavor = "multi_thread")]
