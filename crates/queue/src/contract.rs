@@ -218,8 +218,16 @@ pub trait Queue: Send + Sync + 'static {
     /// Waits until the queue takes nothing any more, and says why: it was closed, or it failed.
     async fn closed(&self) -> Error;
 
-    /// Why the queue takes nothing any more, if so; for `/readyz`.
+    /// Why the queue takes nothing any more, if so.
     fn health(&self) -> Result<(), Error>;
+
+    /// Why any submit would be refused now, if so; for `/readyz`. Unlike the end, a want of room passes.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], [`Error::Closed`].
+    fn room(&self) -> Result<(), Error> {
+        self.health()
+    }
 }
 
 /// What a returned submit survives.
