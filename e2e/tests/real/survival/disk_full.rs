@@ -96,7 +96,7 @@ fn a_full_disk_refuses_new_jobs_and_keeps_the_others() {
         assert_eq!(http.get(&format!("/v1/jobs/{id}/result")).text(), "done\n", "stored although the disk is full");
     }
     assert_eq!(submit(http).status, 503);
-    assert_eq!(http.get("/healthz").status, 200);
+    assert_eq!((http.get("/healthz").status, http.get("/readyz").status), (200, 503));
 
     std::fs::remove_file(filler).expect("room again");
     let answer = until("submits to be accepted again", || Some(submit(http)).filter(|answer| answer.status == 202));
