@@ -1,10 +1,11 @@
-//! A queue that has no room for the outcomes of attempts.
+//! A queue that has no room for what attempts leave behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kvern_core::State;
+use kvern_core::limits::INLINE_BYTES_MAX;
 use kvern_queue::{Error, Queue};
 use kvern_runtime::fake::Act;
 
@@ -46,4 +47,17 @@ async fn a_store_that_failed_for_good_ends_the_wait_for_room() {
     assert!(matches!(world.queue.closed().await, Error::Closed(_)));
     let drained = world.stop().await;
     assert_eq!((drained.finished, drained.unsettled), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_staged_for_now_costs_no_attempt() {
+    let is_scarce = Arc::new(AtomicBool::new(true));
+    let world = World::with_files(vec![function("large", 1)], &is_scarce).await;
+    world.fake.always("large", Act::echo());
+    let id = world.submit("large", vec![7; INLINE_BYTES_MAX + 1]).await;
+    until("it is tried a few times", || world.fake.counts("large").attempts > 4).await;
+    is_scarce.store(false, Ordering::Relaxed);
+    let job = world.ends(id).await;
+    assert_eq!((job.state, job.attempts.len(), job.tally.failures), (State::Succeeded, 1, 0));
+    world.stop().await;
 }

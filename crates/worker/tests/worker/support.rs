@@ -133,6 +133,14 @@ impl World {
         Self::assemble(functions, fake, runtime, settings(), full).await
     }
 
+    /// A worker whose queue cannot stage results while the switch is on.
+    pub(crate) async fn with_files(functions: Vec<Function>, is_scarce: &Arc<AtomicBool>) -> Self {
+        let fake = Fake::new();
+        let runtime = Arc::new(fake.clone());
+        let scarce = |queue| Arc::new(FaultyQueue::scarce(queue, Arc::clone(is_scarce))) as Arc<dyn Queue>;
+        Self::assemble(functions, fake, runtime, settings(), scarce).await
+    }
+
     async fn assemble(
         functions: Vec<Function>,
         fake: Fake,

@@ -29,6 +29,8 @@ pub(crate) struct FaultyQueue {
     pub(crate) settles_take: Duration,
     /// Whether there is no room for settlements.
     pub(crate) is_full: Arc<AtomicBool>,
+    /// Whether large results cannot be staged.
+    pub(crate) is_scarce: Arc<AtomicBool>,
 }
 
 impl FaultyQueue {
@@ -36,12 +38,26 @@ impl FaultyQueue {
     pub(crate) fn slow(inner: Arc<MemoryQueue>, settles_take: Duration) -> Self {
         let dice = Dice::new(0);
         let judge = Judge::new(Fake::new(), Arc::clone(&inner), dice.clone());
-        Self { inner, dice, judge, faults: 0, slowness: Duration::ZERO, settles_take, is_full: Arc::default() }
+        Self {
+            inner,
+            dice,
+            judge,
+            faults: 0,
+            slowness: Duration::ZERO,
+            settles_take,
+            is_full: Arc::default(),
+            is_scarce: Arc::default(),
+        }
     }
 
     /// No faults, but no room for settlements while this says so.
     pub(crate) fn full(inner: Arc<MemoryQueue>, is_full: Arc<AtomicBool>) -> Self {
         Self { is_full, ..Self::slow(inner, Duration::ZERO) }
+    }
+
+    /// No faults, but no open files for large results while this says so.
+    pub(crate) fn scarce(inner: Arc<MemoryQueue>, is_scarce: Arc<AtomicBool>) -> Self {
+        Self { is_scarce, ..Self::slow(inner, Duration::ZERO) }
     }
 
     async fn delay(&self) {
@@ -58,6 +74,9 @@ impl Queue for FaultyQueue {
     }
 
     async fn stage(&self) -> Result<Box<dyn Stage>, Error> {
+        if self.is_scarce.load(Ordering::Relaxed) {
+            return Err(Error::Busy("too many open files".to_owned()));
+        }
         self.inner.stage().await
     }
 
