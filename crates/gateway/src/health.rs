@@ -54,24 +54,24 @@ impl Gateway {
     /// `GET /readyz`: whether a submit would be accepted. A function that cannot start does not make the server unready,
     /// because its jobs are kept and the others run; `verbose` names it.
     pub(crate) fn readyz(&self, head: &Head, query: &Query) -> Result<Response, Problem> {
-        let health = self.queue().health();
+        let room = self.queue().room();
         if !query.flag("verbose")? {
             if self.is_stopping() {
                 return Err(refuse::stopping());
             }
-            health?;
+            room?;
             return Ok(reply::whole(StatusCode::OK, TEXT, "ready\n"));
         }
         // Names and errors of functions are not for everyone, unlike the bare probe.
         self.access().check(head, true)?;
-        let ready = health.is_ok() && !self.is_stopping();
+        let ready = room.is_ok() && !self.is_stopping();
         let readiness = Readiness {
             ready,
             stopping: self.is_stopping(),
             queue: QueueReadiness {
-                ok: health.is_ok(),
+                ok: room.is_ok(),
                 durability: self.queue().durability().to_string(),
-                error: health.err().map(|error| error.to_string()),
+                error: room.err().map(|error| error.to_string()),
             },
             functions: self.function_readiness(),
         };

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kvern_core::limits::FREE_BYTES_MIN;
 use kvern_core::{Failure, FailureCode, FunctionName, JobId, Size, State};
 use kvern_queue::Error as QueueError;
 use kvern_runtime::CallError;
@@ -165,7 +166,10 @@ fn no_space(inner: &str) -> Problem {
     if is_new_second(&LAST) {
         tracing::warn!(error = inner, "there is no room to store jobs");
     }
-    Problem::new(Code::NoSpace, "there is no room on the server's disk; nothing was stored")
+    let least = Size(FREE_BYTES_MIN);
+    let detail =
+        format!("too little room on the server's disk: jobs are accepted from {least} free; nothing was stored");
+    Problem::new(Code::NoSpace, detail)
         .hint("send it again later; an Idempotency-Key makes that safe in any case")
         .retry_after(10)
 }

@@ -63,4 +63,4 @@ pub use lock::{LOCK_FILE, holder};
 pub use open::{Bounds, Options};
 pub use queue::SqliteQueue;
 pub use schema::SCHEMA;
-pub use space::{FREE_BYTES_MIN, RESERVE_BYTES};
+pub use space::RESERVE_BYTES;

@@ -1,9 +1,11 @@
 //! Open: from a data directory to a running queue.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use kvern_core::limits::FREE_BYTES_MIN;
 use kvern_queue::{Clock, Error, Hub};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result as SqlResult};
@@ -21,7 +23,7 @@ use crate::read::Readers;
 use crate::recover::{self, Known};
 use crate::schema;
 use crate::shared::Shared;
-use crate::space::{FREE_BYTES_MIN, RESERVE_BYTES, Space};
+use crate::space::{RESERVE_BYTES, Space};
 use crate::transaction::{Desk, Prepared, Random};
 use crate::wal::Log;
 use crate::writer::Writer;
@@ -81,9 +83,10 @@ impl SqliteQueue {
             clock,
             commits: Commits::default(),
             blobs: BlobDir::new(&dir, known.epoch),
+            space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes)),
+            is_marking_broken: AtomicBool::new(false),
         });
-        let space = Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes);
-        let thread = Thread { connection, known, shared: Arc::clone(&shared), space, log, lock };
+        let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };
         let writer = thread.start().map_err(|error| match error {
             StartError::Thread(source) => OpenError::Thread(source),
             StartError::Database(source) => failed(source),
@@ -98,7 +101,6 @@ struct Thread {
     connection: Connection,
     known: Known,
     shared: Arc<Shared>,
-    space: Space,
     log: Log,
     lock: Lock,
 }
@@ -135,14 +137,13 @@ impl Thread {
     }
 
     fn run(self, started: &mpsc::SyncSender<SqlResult<()>>) {
-        let Self { connection, known, shared, space, log, lock } = self;
+        let Self { connection, known, shared, log, lock } = self;
         let _sealed_at_the_end = SealedAtTheEnd(Arc::clone(&shared));
         let is_whole = match desk(&connection, &known, &shared) {
             Ok(desk) => {
                 let mut writer = Writer {
                     shared,
                     desk,
-                    space,
                     log,
                     commit_takes: Duration::ZERO,
                     damaged: Vec::new(),

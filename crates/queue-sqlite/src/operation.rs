@@ -15,6 +15,9 @@ use crate::submit::Submit;
 use crate::sweep::Sweep;
 use crate::transaction::Transaction;
 
+/// What a row takes beside the bytes that it carries.
+const ROW_BYTES: u64 = 512;
+
 /// One thing to make durable.
 #[derive(Debug)]
 pub(crate) enum Operation {
@@ -60,13 +63,23 @@ pub(crate) enum Found {
 impl Operation {
     /// The room in the inbox that it takes.
     pub(crate) fn units(&self) -> usize {
-        let bytes = match self {
+        Inbox::units(self.bytes()) as usize
+    }
+
+    /// What it takes of the disk, roughly: in the log and then in the database, and what is staged already but was not
+    /// there at the last look.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let staged = if let Self::Submit(submit) = self { submit.staged_bytes() } else { 0 };
+        staged + 2 * (self.bytes() as u64 + ROW_BYTES)
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
             Self::Submit(submit) => submit.bytes(),
             Self::Settle(settle) => settle.bytes(),
             Self::AppendLog(append) => append.bytes.len(),
             Self::Redirect(_) | Self::Pause(_) | Self::MarkLong(_) | Self::Sweep(_) => 0,
-        };
-        Inbox::units(bytes) as usize
+        }
     }
 
     /// Whether it may be refused for want of space; the others are what makes room in the end.

@@ -1,6 +1,7 @@
 //! The queue as its callers see it: each method checks what memory knows and hands the rest to the writer or a reader.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -124,7 +125,9 @@ impl Queue for SqliteQueue {
         if !long.is_empty() {
             // The leases stand whatever comes of this; only what a crash would count depends on it.
             let marked = self.shared.ask(0, |answer| Operation::MarkLong(MarkLong { leases: long, answer })).await;
-            if let Err(error) = marked {
+            // Every renewal tries again, so it is said once.
+            let was_broken = self.shared.is_marking_broken.swap(marked.is_err(), Ordering::Relaxed);
+            if let (Err(error), false) = (marked, was_broken) {
                 tracing::warn!(%error, "long attempts cannot be marked");
             }
         }
@@ -258,6 +261,11 @@ impl Queue for SqliteQueue {
 
     fn health(&self) -> Result<(), Error> {
         self.shared.memory().check_open()
+    }
+
+    fn room(&self) -> Result<(), Error> {
+        self.health()?;
+        self.shared.space().room()
     }
 }
 

@@ -176,7 +176,8 @@ impl Step for Settle {
         {
             running.is_settling = false;
         }
-        if !matches!(why, Error::Unknown(_)) {
+        // Who settles again once there is room brings the same file; what nobody names goes at the next start.
+        if !matches!(why, Error::Unknown(_) | Error::NoSpace(_)) {
             effects.files.extend(self.output.iter().filter_map(|output| file_of(&output.payload)));
         }
         effects.answer_settle(self.answer, Err(why));

@@ -1,5 +1,6 @@
 //! What the callers and the writer share.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvern_core::FunctionName;
@@ -11,6 +12,7 @@ use crate::commits::Commits;
 use crate::inbox::Inbox;
 use crate::memory::{Memory, Moved};
 use crate::operation::Operation;
+use crate::space::Space;
 
 /// Where the answer to an operation goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -24,6 +26,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) commits: Commits,
     pub(crate) blobs: BlobDir,
+    pub(crate) space: Mutex<Space>,
+    /// Long attempts could not be marked, and the log has said so.
+    pub(crate) is_marking_broken: AtomicBool,
 }
 
 impl Shared {
@@ -31,6 +36,12 @@ impl Shared {
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         // A panic under this lock is a bug; what it left is still better than to stop every running job.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The room on the disk.
+    pub(crate) fn space(&self) -> MutexGuard<'_, Space> {
+        // Nothing in it is worse than a look at the disk that is a second old.
+        self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands an operation to the writer and waits for its answer.

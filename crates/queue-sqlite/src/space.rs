@@ -4,14 +4,16 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kvern_core::Size;
+use kvern_queue::Error;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// Submits are refused when less than this is free on the disk of the data directory.
-pub const FREE_BYTES_MIN: u64 = 64 << 20;
 /// Size of the file that is removed to make room for settlements when the disk is full.
 pub const RESERVE_BYTES: u64 = 8 << 20;
-/// How often the free space is looked at.
+/// How often the free space is looked at, unless what was written since may have used it up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the log says that the disk is full, while it is.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Watches the disk of the data directory.
 #[derive(Debug)]
@@ -20,7 +22,12 @@ pub(crate) struct Space {
     free_bytes_min: u64,
     reserve_bytes: u64,
     has_reserve: bool,
-    looked_at: Option<Instant>,
+    looked_at: Instant,
+    complained_at: Option<Instant>,
+    /// As it was at the last look.
+    free_bytes: u64,
+    /// Since then.
+    written_bytes: u64,
     is_low: bool,
 }
 
@@ -32,35 +39,83 @@ impl Space {
             free_bytes_min,
             reserve_bytes,
             has_reserve: reserve_path(dir).exists(),
-            looked_at: None,
+            looked_at: Instant::now(),
+            complained_at: None,
+            free_bytes: 0,
+            written_bytes: 0,
             is_low: false,
         };
         space.look();
+        space.keep_reserve();
+        if let Err(error) = space.room() {
+            tracing::warn!(%error, "new jobs are refused until there is more room");
+        }
         space
     }
 
-    /// Whether there is too little room for another job; asks the file system at most once a second.
-    pub(crate) fn is_low(&mut self) -> bool {
-        if self.looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
+    /// So many bytes are about to be written. Whether there is too little room for new jobs with them.
+    pub(crate) fn take(&mut self, bytes: u64) -> bool {
+        self.written_bytes = self.written_bytes.saturating_add(bytes);
+        // A look at the file system costs less than a job that is refused without need.
+        if self.is_stale() || (!self.is_low && self.is_used_up()) {
             self.look();
+            self.keep_reserve();
+            self.written_bytes = bytes;
+            self.is_low = self.is_used_up();
         }
         self.is_low
+    }
+
+    /// # Errors
+    /// [`Error::NoSpace`] while new jobs are refused, with what is free and what is needed.
+    pub(crate) fn room(&mut self) -> Result<(), Error> {
+        if self.is_stale() {
+            self.look();
+        }
+        if self.is_low { Err(self.no_space()) } else { Ok(()) }
+    }
+
+    /// Why a job is refused.
+    pub(crate) fn no_space(&self) -> Error {
+        let (free, least) = (Size(self.free_bytes), Size(self.free_bytes_min));
+        Error::NoSpace(format!("{free} are free on the disk of the data directory; jobs are accepted from {least}"))
     }
 
     /// The disk is full: gives the reserve away. False if it was given away before.
     pub(crate) fn free_reserve(&mut self) -> bool {
         self.is_low = true;
-        self.looked_at = Some(Instant::now());
+        self.looked_at = Instant::now();
         let had = std::mem::take(&mut self.has_reserve);
         had && std::fs::remove_file(reserve_path(&self.dir)).is_ok()
     }
 
+    /// Whether it is time to log that the disk is full.
+    pub(crate) fn complains(&mut self) -> bool {
+        let is_time = self.complained_at.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY);
+        if is_time {
+            self.complained_at = Some(Instant::now());
+        }
+        is_time
+    }
+
+    fn is_stale(&self) -> bool {
+        self.looked_at.elapsed() >= LOOK_EVERY
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.free_bytes.saturating_sub(self.written_bytes) < self.free_bytes_min
+    }
+
     fn look(&mut self) {
-        self.looked_at = Some(Instant::now());
+        self.looked_at = Instant::now();
         // A file system that cannot say is not full.
-        let free = statvfs(&self.dir).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-        self.is_low = free < self.free_bytes_min;
-        if !self.has_reserve && free > self.free_bytes_min.saturating_add(2 * self.reserve_bytes) {
+        self.free_bytes = statvfs(&self.dir).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        self.written_bytes = 0;
+        self.is_low = self.is_used_up();
+    }
+
+    fn keep_reserve(&mut self) {
+        if !self.has_reserve && self.free_bytes > self.free_bytes_min.saturating_add(2 * self.reserve_bytes) {
             self.has_reserve = set_aside(&reserve_path(&self.dir), self.reserve_bytes);
         }
     }

@@ -50,6 +50,11 @@ impl Submit {
         inline_bytes(&self.new.input)
     }
 
+    /// What it has on the disk already.
+    pub(crate) fn staged_bytes(&self) -> u64 {
+        self.new.input.len() - self.bytes() as u64
+    }
+
     fn insert(&self, tx: &mut Transaction<'_, '_>, function: usize, job: &Job) -> SqlResult<()> {
         let key = rows::key(job.id);
         let body = body(&self.new.input, self.file.as_deref());

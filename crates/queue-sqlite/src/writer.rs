@@ -21,7 +21,6 @@ use crate::memory::NEVER;
 use crate::operation::{Found, Operation};
 use crate::refill::refill;
 use crate::shared::Shared;
-use crate::space::Space;
 use crate::transaction::{Counts, Desk, Transaction};
 use crate::wal::Log;
 
@@ -39,7 +38,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Writer<'c> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) desk: Desk<'c>,
-    pub(crate) space: Space,
     /// The write-ahead log.
     pub(crate) log: Log,
     /// What a commit takes, smoothed.
@@ -130,8 +128,8 @@ impl Writer<'_> {
     /// Applies operations until they are committed or refused.
     fn batch(&mut self, operations: Vec<Operation>, effects: &mut Effects) -> Result<(), Error> {
         let mut refused: Vec<Option<Error>> = operations.iter().map(|_| None).collect();
-        if operations.iter().any(Operation::is_submit) && self.space.is_low() {
-            refuse_submits(&operations, &mut refused);
+        if self.shared.space().take(operations.iter().map(Operation::disk_bytes).sum()) {
+            self.refuse_submits(&operations, &mut refused);
         }
         loop {
             match self.transact(&operations, &refused) {
@@ -242,15 +240,27 @@ impl Writer<'_> {
     /// The disk is full: submits are refused first, the reserve is freed for the rest.
     fn make_room(&mut self, operations: &[Operation], refused: &mut [Option<Error>]) {
         let submits_waited = operations.iter().zip(refused.iter()).any(|(it, no)| it.is_submit() && no.is_none());
-        refuse_submits(operations, refused);
-        let freed = self.space.free_reserve();
-        tracing::warn!(freed, "the disk is full; new jobs are refused");
+        self.refuse_submits(operations, refused);
+        let (freed, complains) = {
+            let mut space = self.shared.space();
+            (space.free_reserve(), space.complains())
+        };
+        if complains {
+            tracing::warn!(freed, "the disk is full; new jobs are refused");
+        }
         // Pages of the log that are copied can be written again. If that fails too, nothing is lost by trying.
         let _ = self.log.copy(self.desk.connection, &self.shared.commits);
         if !submits_waited && !freed {
             for no in refused.iter_mut().filter(|no| no.is_none()) {
-                *no = Some(no_space());
+                *no = Some(Error::NoSpace("the disk of the data directory is full".to_owned()));
             }
+        }
+    }
+
+    fn refuse_submits(&self, operations: &[Operation], refused: &mut [Option<Error>]) {
+        let why = self.shared.space().no_space();
+        for (_, no) in operations.iter().zip(refused).filter(|(operation, no)| operation.is_submit() && no.is_none()) {
+            *no = Some(why.clone());
         }
     }
 
@@ -312,16 +322,6 @@ impl Writer<'_> {
         }
         effects.carry_out(&self.shared);
     }
-}
-
-fn refuse_submits(operations: &[Operation], refused: &mut [Option<Error>]) {
-    for (_, no) in operations.iter().zip(refused).filter(|(operation, no)| operation.is_submit() && no.is_none()) {
-        *no = Some(no_space());
-    }
-}
-
-fn no_space() -> Error {
-    Error::NoSpace("the disk of the data directory is full".to_owned())
 }
 
 fn spoiled(at: usize, error: rusqlite::Error) -> Spoiled {

@@ -124,10 +124,11 @@ pub trait Queue: Send + Sync + 'static {
     /// [`Error::Closed`].
     async fn renew(&self, leases: &[LeaseToken]) -> Result<Vec<LeaseState>, Error>;
 
-    /// Stores the end of an attempt and gives the state that the job has then. Must not be dropped midway.
+    /// Stores the end of an attempt and gives the state that the job has then. Must not be dropped midway. Where there
+    /// was no room the lease stands, and the same settlement, with the same staged result, may be tried again.
     ///
     /// # Errors
-    /// [`Error::StaleLease`], [`Error::Unknown`], [`Error::Closed`].
+    /// [`Error::StaleLease`], [`Error::NoSpace`], [`Error::Busy`], [`Error::Unknown`], [`Error::Closed`].
     async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<State, Error>;
 
     /// Cancels a job and gives its record afterwards.
@@ -217,8 +218,16 @@ pub trait Queue: Send + Sync + 'static {
     /// Waits until the queue takes nothing any more, and says why: it was closed, or it failed.
     async fn closed(&self) -> Error;
 
-    /// Why the queue takes nothing any more, if so; for `/readyz`.
+    /// Why the queue takes nothing any more, if so.
     fn health(&self) -> Result<(), Error>;
+
+    /// Why any submit would be refused now, if so; for `/readyz`. Unlike the end, a want of room passes.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], [`Error::Closed`].
+    fn room(&self) -> Result<(), Error> {
+        self.health()
+    }
 }
 
 /// What a returned submit survives.

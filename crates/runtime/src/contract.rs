@@ -144,6 +144,9 @@ pub enum OutputRefused {
     /// The place where the output goes has failed.
     #[error("the output cannot be stored: {0}")]
     Failed(String),
+    /// The machine has no room for it at the moment: the attempt does not count.
+    #[error("there is no room for the output: {0}")]
+    NoRoom(String),
 }
 
 /// The short hash that names a version: 12 hexadecimal digits.
@@ -187,6 +190,7 @@ impl OutputRefused {
         let code = match self {
             Self::TooLarge(_) => FailureCode::ResultTooLarge,
             Self::Closed | Self::Failed(_) => FailureCode::Retry,
+            Self::NoRoom(_) => FailureCode::NoRoom,
         };
         Outcome::Failed(Failure::new(code, self.to_string()))
     }

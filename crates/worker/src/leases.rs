@@ -1,7 +1,8 @@
 //! Asks the queue for jobs whenever slots are free.
 //!
 //! One loop for all functions, so that the queue's rotation is what shares the slots between them. A turn that ends may
-//! ask for the next job of its own function by itself ([`crate::station`]); then this loop sleeps.
+//! ask for the next job of its own function by itself ([`crate::station`]); then this loop sleeps. Neither asks while
+//! outcomes wait for room in the queue.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -23,6 +24,13 @@ const ERROR_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) async fn run(shared: &Arc<Shared>) {
     let mut error_wait = ERROR_WAIT_FIRST;
     while !shared.closing.is_cancelled() {
+        let backlog = &shared.settlements.backlog;
+        tokio::select! {
+            biased;
+            // Both only wait.
+            () = shared.closing.cancelled() => return,
+            () = backlog.empty() => {}
+        }
         // Before the look at the floor, so that no news between the two is lost.
         let news = shared.leases_news.notified();
         let Wanted { wants, max, again_at } = shared.floor(|floor, _| floor.wanted(Instant::now()));
@@ -31,8 +39,9 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
             biased;
             // A dropped question leaves no lease behind (rule 11 of the queue).
             answer = ask(shared, wants, max) => answer,
-            // These three only wait.
+            // These four only wait.
             () = news => continue,
+            () = backlog.begun() => continue,
             () = time(again_at) => continue,
             () = shared.closing.cancelled() => continue,
         };

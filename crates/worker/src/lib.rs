@@ -17,6 +17,7 @@
 mod turn;
 
 mod attempt;
+mod backlog;
 mod calls;
 mod log;
 mod output;

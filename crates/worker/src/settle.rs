@@ -1,20 +1,22 @@
 //! Settlements under way: handed over by turns, owned here until the queue has stored them.
 //!
 //! A turn goes on to its next job once its settlement is handed over, not once it is on disk. Each one keeps its lease
-//! renewed until then, and there are never more than a bounded number.
+//! renewed until then, and there are never more than a bounded number. One that the queue has no room for is tried again
+//! for as long as that lasts ([`crate::backlog`]): its attempt is over, and to run the job again would mend nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kvern_core::limits::SETTLEMENTS_UNSYNCED_MAX;
-use kvern_core::{FunctionName, Outcome};
+use kvern_core::{FunctionName, Outcome, State};
 use kvern_queue::{Error, Lease, Queue, Settlement};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::catch_panic;
+use crate::backlog::Backlog;
 use crate::heartbeat::Holding;
 use crate::observer::{Observer, Settled};
 
@@ -24,6 +26,7 @@ pub(crate) struct Settlements {
     observer: Arc<dyn Observer>,
     permits: Arc<Semaphore>,
     tasks: TaskTracker,
+    pub(crate) backlog: Backlog,
     complained: AtomicBool,
     finished: AtomicUsize,
     released: AtomicUsize,
@@ -47,6 +50,7 @@ impl Settlements {
             observer,
             permits: Arc::new(Semaphore::new(SETTLEMENTS_UNSYNCED_MAX)),
             tasks: TaskTracker::new(),
+            backlog: Backlog::default(),
             complained: AtomicBool::new(false),
             finished: AtomicUsize::new(0),
             released: AtomicUsize::new(0),
@@ -66,7 +70,7 @@ impl Settlements {
         let settlements = Arc::clone(self);
         self.tasks.spawn(async move {
             let job = lease.token().job;
-            let stored = catch_panic(settlements.queue.settle(lease, settlement)).await;
+            let stored = catch_panic(settlements.store(lease, settlement)).await;
             match stored {
                 Ok(result) => settlements.tell(job, &note, result),
                 Err(panic) => tracing::error!(%job, panic, "a settlement panicked"),
@@ -92,7 +96,21 @@ impl Settlements {
         self.tasks.wait().await;
     }
 
-    fn tell(&self, job: kvern_core::JobId, note: &Note, result: Result<kvern_core::State, Error>) {
+    /// Stores a settlement, however long there is no room for it. Any other refusal is the last word.
+    async fn store(&self, lease: Lease, settlement: Settlement) -> Result<State, Error> {
+        let token = lease.token();
+        let mut stored = self.queue.settle(lease, settlement.clone()).await;
+        let Some(error) = no_room(&stored) else { return stored };
+        let mut waiting = self.backlog.join(error);
+        while no_room(&stored).is_some() {
+            waiting.pause().await;
+            // Nothing was stored, so this is still the one lease of this token.
+            stored = self.queue.settle(Lease::new(token), settlement.clone()).await;
+        }
+        stored
+    }
+
+    fn tell(&self, job: kvern_core::JobId, note: &Note, result: Result<State, Error>) {
         match result {
             Ok(state) => {
                 let count = if note.outcome.is_some() { &self.finished } else { &self.released };
@@ -122,4 +140,9 @@ impl Settlements {
             tracing::error!(job_id = %job, %error, "an outcome could not be stored; its job runs again later");
         }
     }
+}
+
+/// Why nothing was stored, if that is for want of something that comes back.
+fn no_room<T>(stored: &Result<T, Error>) -> Option<&Error> {
+    stored.as_ref().err().filter(|error| matches!(error, Error::NoSpace(_) | Error::Busy(_)))
 }

@@ -130,6 +130,10 @@ impl Station {
 
     /// Asks for one more job for the slot that is still held.
     async fn lease_one(&mut self) {
+        if !self.shared.settlements.backlog.is_empty() {
+            self.report.asked = true;
+            return;
+        }
         let function = self.place.key.function.clone();
         let wants = vec![Want { function, slots: 1 }];
         let ask = Ask { worker: self.shared.name.clone(), wants, max: 1, wait: Duration::ZERO };

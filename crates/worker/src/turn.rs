@@ -78,8 +78,12 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
     let note = record.note(outcome);
     let stored = station.shared.settlements.hand_over(lease, holding, settlement, note).await;
     if station.report.end == Some(End::Crashed) {
-        // Its own slot stays for it: another job there could make it wait for minutes. It is the next in line.
-        let _ = stored.await;
+        // Its own slot stays for it: another job there could make it wait for minutes. It is the next in line. In a
+        // drain nothing is, and the settlement is waited for elsewhere.
+        tokio::select! {
+            _ = stored => {}
+            () = station.shared.closing.cancelled() => {}
+        }
     }
     slot
 }
@@ -229,11 +233,14 @@ async fn append_log(queue: Arc<dyn Queue>, token: LeaseToken, bytes: Bytes) {
 /// itself is stopped first: nothing of an attempt runs once the job moves on.
 async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeout: Duration) -> Verdict {
     let grace = station.shared.grace();
-    match ended {
+    let (ended, result) = match ended {
         Ended::Outcome(Outcome::Succeeded) => match output.finish().await {
-            Ok(result) => Verdict::Finish(Outcome::Succeeded, Some(result)),
-            Err(refused) => Verdict::Finish(refused.outcome(), None),
+            Ok(result) => (Ended::Outcome(Outcome::Succeeded), Some(result)),
+            Err(refused) => (Ended::Outcome(refused.outcome()), None),
         },
+        ended => (ended, None),
+    };
+    match ended {
         Ended::Outcome(Outcome::Failed(failure)) if failure.code == FailureCode::NoRoom => {
             tracing::warn!(function = %station.serving.function().name, error = %failure, "no room for an attempt; its job is released");
             station.report.end = Some(End::NoRoom);
@@ -241,7 +248,7 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
         }
         Ended::Outcome(outcome) => {
             station.clean_up_after(&outcome).await;
-            Verdict::Finish(outcome, None)
+            Verdict::Finish(outcome, result)
         }
         Ended::Overran => {
             station.stop_instance(grace).await;

@@ -10,3 +10,4 @@ mod kill_nine;
 mod leftovers;
 mod on_disk_first;
 mod open_files;
+mod stopped;

@@ -25,6 +25,8 @@ pub(crate) struct Rigged {
     pub(crate) gate: Semaphore,
     /// Why it takes nothing any more.
     pub(crate) illness: Mutex<Option<Error>>,
+    /// Why it takes no job for now.
+    pub(crate) tightness: Mutex<Option<Error>>,
 }
 
 /// Permits of the gate: as many submits may run at once.
@@ -48,6 +50,7 @@ impl Rigged {
             result: Mutex::default(),
             gate: Semaphore::new(GATE as usize),
             illness: Mutex::default(),
+            tightness: Mutex::default(),
         }
     }
 
@@ -158,6 +161,11 @@ impl Queue for Rigged {
 
     fn health(&self) -> Result<(), Error> {
         self.illness.lock().expect("no test panics in here").clone().map_or(Ok(()), Err)
+    }
+
+    fn room(&self) -> Result<(), Error> {
+        self.health()?;
+        self.tightness.lock().expect("no test panics in here").clone().map_or(Ok(()), Err)
     }
 }
 

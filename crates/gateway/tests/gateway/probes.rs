@@ -34,6 +34,21 @@ async fn a_queue_that_failed_makes_it_unready_but_not_dead() {
 }
 
 #[tokio::test]
+async fn a_queue_without_room_makes_it_unready() {
+    let server = Server::start().await;
+    *server.queue.tightness.lock().expect("no panic in here") = Some(Error::NoSpace("1 MiB free".to_owned()));
+    let answer = server.get("/readyz").await;
+    answer.problem(503, "no_space");
+    assert!(answer.text().contains("64 MiB"), "the bound is said: {}", answer.text());
+    let verbose = server.get("/readyz?verbose").await;
+    assert_eq!((verbose.status, &verbose.json()["ready"]), (503, &false.into()));
+    assert_eq!(verbose.json()["queue"]["ok"], false);
+    assert!(verbose.json()["queue"]["error"].as_str().is_some_and(|error| error.contains("1 MiB free")));
+    *server.queue.tightness.lock().expect("no panic in here") = None;
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
 async fn metrics_count_what_happens() {
     let server = Server::start().await;
     server.submit().await;

@@ -7,11 +7,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use kvern_core::{JobId, State};
-use kvern_queue::{Clock, Error, Queue};
+use kvern_queue::{Clock, Error, Lease, NewJob, Payload, Queue};
 use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
+use rustix::fs::statvfs;
 use tempfile::TempDir;
 
-use crate::setup::{EPOCH, Setup, inline, job, until};
+use crate::setup::{EPOCH, Setup, inline, job, success, until};
 
 const MIB: u64 = 1 << 20;
 
@@ -99,12 +100,70 @@ async fn a_full_disk_refuses_submits_and_takes_settlements() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_without_room_may_be_tried_again() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let t = setup(open(&disk.0.path().join("data"), 0));
+    t.submit(job("f")).await;
+    let leased = t.lease("f", 1).await.remove(0);
+    let mut stage = t.queue.stage().await.expect("there is room");
+    stage.write(vec![7; 200_000].into()).await.expect("there is room");
+    let result = stage.finish().await.expect("there is room");
+    disk.fill();
+    let token = leased.lease.token();
+    // A log takes what the reserve and the free pages still give.
+    for bytes in [50_000, 1000] {
+        while t.queue.append_log(token, vec![b'x'; bytes].into()).await.is_ok() {}
+    }
+
+    let settlement = success(&leased.job, result.clone());
+    let refused = t.queue.settle(leased.lease, settlement.clone()).await;
+    assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+    disk.make_room();
+    until("it is stored", async || t.queue.settle(Lease::new(token), settlement.clone()).await.is_ok()).await;
+    let stored = t.queue.result(token.job).await.expect("the job is there").expect("it has a result");
+    let Payload::Blob(blob) = stored.payload else { panic!("the result is a file") };
+    blob.verify().await.expect("the file is still there, and whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn below_the_floor_submits_wait_for_room() {
     let Some(disk) = SmallDisk::mount() else { return };
     let t = setup(open(&disk.0.path().join("data"), 4 * MIB));
     t.submit(job("f")).await;
     disk.fill();
     until("the floor is noticed", async || matches!(t.queue.submit(job("f")).await, Err(Error::NoSpace(_)))).await;
+    let refused = t.queue.room().expect_err("no job is accepted").to_string();
+    assert!(refused.contains("4 MiB"), "{refused}");
+    t.queue.health().expect("it has not ended");
     disk.make_room();
+    until("there is room without a submit", async || t.queue.room().is_ok()).await;
     until("submits work again", async || t.queue.submit(job("f")).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_jobs_at_once_stop_at_the_floor() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    for bytes in [60_000, 200_000] {
+        let t = setup(open(&disk.0.path().join(format!("data{bytes}")), 4 * MIB));
+        // All within the second in which the free space need not be looked at.
+        let refused = loop {
+            let mut stage = t.queue.stage().await.expect("it is open");
+            let staged = async {
+                stage.write(vec![7; bytes].into()).await?;
+                stage.finish().await
+            };
+            let input = staged.await.expect("the floor comes before the end of the disk");
+            if let Err(error) = t.queue.submit(NewJob { input, ..job("f") }).await {
+                break error;
+            }
+        };
+        assert!(matches!(refused, Error::NoSpace(_)), "{refused:?}");
+        // The log may be copied into the database after the last look.
+        let disk = statvfs(disk.0.path()).expect("it is mounted");
+        let free = disk.f_bavail * disk.f_frsize;
+        assert!(free >= MIB, "only {free} bytes are free");
+        let dir = t.queue.blobs().parent().expect("the data directory").to_owned();
+        drop(t);
+        std::fs::remove_dir_all(dir).expect("nobody uses it");
+    }
 }

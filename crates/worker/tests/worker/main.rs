@@ -5,6 +5,7 @@ mod support;
 
 mod calls;
 mod drain;
+mod full_disk;
 mod instances;
 mod jobs;
 mod simulation;

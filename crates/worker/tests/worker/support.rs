@@ -1,5 +1,6 @@
 //! One setup for all tests: a worker in its world, and the few questions that tests ask.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -122,6 +123,22 @@ impl World {
         let runtime = Arc::new(fake.clone());
         let slow = |queue| Arc::new(FaultyQueue::slow(queue, settles_take)) as Arc<dyn Queue>;
         Self::assemble(functions, fake, runtime, settings(), slow).await
+    }
+
+    /// A worker whose queue has no room for settlements while the switch is on.
+    pub(crate) async fn with_disk(functions: Vec<Function>, is_full: &Arc<AtomicBool>) -> Self {
+        let fake = Fake::new();
+        let runtime = Arc::new(fake.clone());
+        let full = |queue| Arc::new(FaultyQueue::full(queue, Arc::clone(is_full))) as Arc<dyn Queue>;
+        Self::assemble(functions, fake, runtime, settings(), full).await
+    }
+
+    /// A worker whose queue cannot stage results while the switch is on.
+    pub(crate) async fn with_files(functions: Vec<Function>, is_scarce: &Arc<AtomicBool>) -> Self {
+        let fake = Fake::new();
+        let runtime = Arc::new(fake.clone());
+        let scarce = |queue| Arc::new(FaultyQueue::scarce(queue, Arc::clone(is_scarce))) as Arc<dyn Queue>;
+        Self::assemble(functions, fake, runtime, settings(), scarce).await
     }
 
     async fn assemble(

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use kvern_e2e::{Answer, Http, Server, Start, needs, until};
 use tempfile::TempDir;
@@ -11,6 +12,14 @@ use tempfile::TempDir;
 const MANIFEST: &str = "\
 [functions.wait]
 exec = [\"sh\", \"-c\", \"until test -e go; do sleep 0.02; done; echo done\"]
+";
+/// Leases that nobody renews have run out by then, and their jobs run again.
+const LEASES_END_WITHIN: Duration = Duration::from_secs(11);
+/// Its results take room that a full disk does not have.
+const MANIFEST_LARGE: &str = "\
+[functions.large]
+exec = [\"sh\", \"-c\", \"sleep 0.02; head -c 30000 /dev/zero\"]
+concurrency = 2
 ";
 /// Above the free space that a submit needs (64 MiB) and two reserves.
 const SIZE: &str = "size=128m";
@@ -35,10 +44,10 @@ impl SmallDisk {
         self.folder.path()
     }
 
-    /// Takes all of the room, to the last byte.
+    /// Takes all of the room, to the last byte. May be called again, for what became free.
     fn fill(&self) -> PathBuf {
         let path = self.path().join("filler");
-        let mut file = File::create(&path).expect("a file");
+        let mut file = File::options().create(true).append(true).open(&path).expect("a file");
         let piece = vec![0; 1 << 20];
         while file.write_all(&piece).is_ok() {}
         while file.write_all(&piece[..1]).is_ok() {}
@@ -87,7 +96,7 @@ fn a_full_disk_refuses_new_jobs_and_keeps_the_others() {
         assert_eq!(http.get(&format!("/v1/jobs/{id}/result")).text(), "done\n", "stored although the disk is full");
     }
     assert_eq!(submit(http).status, 503);
-    assert_eq!(http.get("/healthz").status, 200);
+    assert_eq!((http.get("/healthz").status, http.get("/readyz").status), (200, 503));
 
     std::fs::remove_file(filler).expect("room again");
     let answer = until("submits to be accepted again", || Some(submit(http)).filter(|answer| answer.status == 202));
@@ -114,4 +123,34 @@ fn what_was_acknowledged_on_a_full_disk_is_there_after_a_kill() {
     }
     std::fs::remove_file(filler).expect("room again");
     until("submits to be accepted again", || (submit(&server.http).status == 202).then_some(()));
+}
+
+#[test]
+fn no_job_runs_twice_because_its_end_found_no_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data = disk.path().join("data");
+    let server =
+        Server::start_as(Start { files: &[("kvern.toml", MANIFEST_LARGE)], data: Some(&data), ..Start::default() });
+    let http = &server.http;
+    let post = |path: &str| http.ask("POST", &format!("/v1/functions/large/{path}"), &[], b"");
+    assert_eq!(post("pause").status, 200);
+    let ids: Vec<String> = (0..200).map(|_| post("jobs").json()["id"].as_str().expect("an id").to_owned()).collect();
+
+    let mut filler = disk.fill();
+    assert_eq!(post("resume").status, 200);
+    // Whatever becomes free is taken, for longer than a lease stands that nobody renews.
+    let began = Instant::now();
+    until("leases to run out", || {
+        filler = disk.fill();
+        (began.elapsed() > LEASES_END_WITHIN).then_some(())
+    });
+    let running = http.get("/v1/jobs?state=running&limit=200").json()["jobs"].as_array().expect("a list").len();
+    assert!((1..=6).contains(&running), "{running} jobs began though no end could be stored");
+
+    std::fs::remove_file(filler).expect("room again");
+    for id in &ids {
+        let job = http.finished(id);
+        let ran = (&job["state"], job["attempts"].as_array().map(Vec::len), &job["interruptions"]);
+        assert_eq!(ran, (&"succeeded".into(), Some(1), &0.into()), "{job}");
+    }
 }

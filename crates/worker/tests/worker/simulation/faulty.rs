@@ -1,6 +1,7 @@
 //! The queue in memory behind a slow disk that sometimes fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +27,10 @@ pub(crate) struct FaultyQueue {
     pub(crate) slowness: Duration,
     /// Before a settlement is stored.
     pub(crate) settles_take: Duration,
+    /// Whether there is no room for settlements.
+    pub(crate) is_full: Arc<AtomicBool>,
+    /// Whether large results cannot be staged.
+    pub(crate) is_scarce: Arc<AtomicBool>,
 }
 
 impl FaultyQueue {
@@ -33,7 +38,26 @@ impl FaultyQueue {
     pub(crate) fn slow(inner: Arc<MemoryQueue>, settles_take: Duration) -> Self {
         let dice = Dice::new(0);
         let judge = Judge::new(Fake::new(), Arc::clone(&inner), dice.clone());
-        Self { inner, dice, judge, faults: 0, slowness: Duration::ZERO, settles_take }
+        Self {
+            inner,
+            dice,
+            judge,
+            faults: 0,
+            slowness: Duration::ZERO,
+            settles_take,
+            is_full: Arc::default(),
+            is_scarce: Arc::default(),
+        }
+    }
+
+    /// No faults, but no room for settlements while this says so.
+    pub(crate) fn full(inner: Arc<MemoryQueue>, is_full: Arc<AtomicBool>) -> Self {
+        Self { is_full, ..Self::slow(inner, Duration::ZERO) }
+    }
+
+    /// No faults, but no open files for large results while this says so.
+    pub(crate) fn scarce(inner: Arc<MemoryQueue>, is_scarce: Arc<AtomicBool>) -> Self {
+        Self { is_scarce, ..Self::slow(inner, Duration::ZERO) }
     }
 
     async fn delay(&self) {
@@ -50,6 +74,9 @@ impl Queue for FaultyQueue {
     }
 
     async fn stage(&self) -> Result<Box<dyn Stage>, Error> {
+        if self.is_scarce.load(Ordering::Relaxed) {
+            return Err(Error::Busy("too many open files".to_owned()));
+        }
         self.inner.stage().await
     }
 
@@ -77,6 +104,9 @@ impl Queue for FaultyQueue {
     async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<State, Error> {
         self.delay().await;
         sleep(self.settles_take).await;
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Error::NoSpace("a full disk".to_owned()));
+        }
         let job = lease.token().job;
         let fault = self.dice.percent(self.faults);
         if fault && self.dice.percent(50) {

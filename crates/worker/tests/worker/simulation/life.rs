@@ -64,6 +64,8 @@ impl Life {
             judge: self.judge.clone(),
             faults: if faulty { 5 } else { 0 },
             settles_take: Duration::ZERO,
+            is_full: Arc::default(),
+            is_scarce: Arc::default(),
             slowness: Duration::from_millis(u64::from(dice.between(0, 3)) * 50),
         };
         let chance = dice.clone();

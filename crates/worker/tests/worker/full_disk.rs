@@ -1,0 +1,63 @@
+//! A queue that has no room for what attempts leave behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kvern_core::State;
+use kvern_core::limits::INLINE_BYTES_MAX;
+use kvern_queue::{Error, Queue};
+use kvern_runtime::fake::Act;
+
+use crate::support::{World, function, pass, until};
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_without_room_are_kept_and_no_job_runs_twice() {
+    let is_full = Arc::new(AtomicBool::new(true));
+    let world = World::with_disk(vec![function("hello", 2)], &is_full).await;
+    world.fake.always("hello", Act::echo().after(Duration::from_millis(20)));
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(world.submit("hello", "x").await);
+    }
+    // Many lives of a lease.
+    pass(Duration::from_secs(90)).await;
+    let begun = world.fake.counts("hello").attempts;
+    assert!((1..=4).contains(&begun), "{begun} jobs began though no outcome could be stored");
+
+    is_full.store(false, Ordering::Relaxed);
+    for id in ids {
+        let job = world.ends(id).await;
+        assert_eq!((job.state, job.attempts.len(), job.tally.interruptions), (State::Succeeded, 1, 0));
+    }
+    assert_eq!(world.fake.counts("hello").attempts, 40);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_failed_for_good_ends_the_wait_for_room() {
+    let is_full = Arc::new(AtomicBool::new(true));
+    let world = World::with_disk(vec![function("hello", 1)], &is_full).await;
+    world.fake.always("hello", Act::echo());
+    world.submit("hello", "x").await;
+    until("it ran", || world.fake.counts("hello").attempts == 1).await;
+    pass(Duration::from_secs(20)).await;
+    world.queue.close().await;
+    is_full.store(false, Ordering::Relaxed);
+    assert!(matches!(world.queue.closed().await, Error::Closed(_)));
+    let drained = world.stop().await;
+    assert_eq!((drained.finished, drained.unsettled), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_staged_for_now_costs_no_attempt() {
+    let is_scarce = Arc::new(AtomicBool::new(true));
+    let world = World::with_files(vec![function("large", 1)], &is_scarce).await;
+    world.fake.always("large", Act::echo());
+    let id = world.submit("large", vec![7; INLINE_BYTES_MAX + 1]).await;
+    until("it is tried a few times", || world.fake.counts("large").attempts > 4).await;
+    is_scarce.store(false, Ordering::Relaxed);
+    let job = world.ends(id).await;
+    assert_eq!((job.state, job.attempts.len(), job.tally.failures), (State::Succeeded, 1, 0));
+    world.stop().await;
+}
