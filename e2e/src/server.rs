@@ -192,7 +192,7 @@ impl Server {
             if let Some(status) = self.process.try_wait().expect("a child") {
                 panic!("the server ended with {status}: {}", self.log());
             }
-            self.http.try_ask("GET", "/readyz", &[], b"").ok().filter(|answer| answer.status == 200)
+            self.http.try_ask("GET", "/healthz", &[], b"").ok().filter(|answer| answer.status == 200)
         });
     }
 }
