@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::time::{Instant, Sleep};
 
 use super::framing::{Framing, State};
@@ -24,12 +24,13 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BUFFER_BYTES: usize = 8 << 10;
 /// Most bytes of one read. hyper doubles its buffer, up to the bound on a head, whenever a read fills it, and each buffer
 /// that it outgrows stays with the allocator: this is just too little to fill its first one.
-const READ_BYTES_MAX: usize = (8 << 10) - 1;
+const READ_BYTES_MAX: u64 = (8 << 10) - 1;
 
 /// A stream under watch.
 #[derive(Debug)]
 pub(super) struct Guarded<S> {
-    inner: S,
+    /// Bounds each read.
+    inner: Take<S>,
     framing: Framing,
     head: Patience,
     write: Patience,
@@ -45,11 +46,11 @@ struct Patience {
 
 // === impl Guarded ===
 
-impl<S> Guarded<S> {
+impl<S: AsyncRead> Guarded<S> {
     /// `head` and `write` are the bounds on the waits for a head and for a client that takes nothing.
     pub(super) fn new(inner: S, head: Duration, write: Duration) -> Self {
         Self {
-            inner,
+            inner: inner.take(READ_BYTES_MAX),
             framing: Framing::new(),
             head: Patience::started(head),
             write: Patience::new(write),
@@ -62,7 +63,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        match poll_read_some(Pin::new(&mut this.inner), cx, buf) {
+        this.inner.set_limit(READ_BYTES_MAX);
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 this.framing.watch(&mut buf.filled_mut()[before..]);
                 if this.framing.state() == State::Head {
@@ -81,7 +83,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        let written = Pin::new(this.inner.get_mut()).poll_write(cx, bytes);
         this.write.bound(cx, written)
     }
 
@@ -91,22 +93,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bytes);
+        let written = Pin::new(this.inner.get_mut()).poll_write_vectored(cx, bytes);
         this.write.bound(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(self.inner.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.is_shut {
-            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+            ready!(Pin::new(this.inner.get_mut()).poll_shutdown(cx))?;
             this.is_shut = true;
             this.head = Patience::started(LINGER);
         }
@@ -120,28 +122,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
                 return Poll::Ready(Ok(()));
             }
             let mut buf = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut buf))?;
+            ready!(Pin::new(this.inner.get_mut()).poll_read(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
     }
-}
-
-/// Reads at most [`READ_BYTES_MAX`].
-fn poll_read_some<S: AsyncRead>(
-    stream: Pin<&mut S>,
-    cx: &mut Context<'_>,
-    buf: &mut ReadBuf<'_>,
-) -> Poll<io::Result<()>> {
-    if buf.remaining() <= READ_BYTES_MAX {
-        return stream.poll_read(cx, buf);
-    }
-    let mut some = ReadBuf::new(buf.initialize_unfilled_to(READ_BYTES_MAX));
-    ready!(stream.poll_read(cx, &mut some))?;
-    let count = some.filled().len();
-    buf.advance(count);
-    Poll::Ready(Ok(()))
 }
 
 // === impl Patience ===
