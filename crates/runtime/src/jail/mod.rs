@@ -71,6 +71,8 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // The server does without them, and this is inherited.
+    _ = rustix::thread::disable_transparent_huge_pages(false);
     // The server raised its own: for a program that uses select(2), more than this is a trap (as systemd has it).
     let files = rustix::process::getrlimit(Resource::Nofile);
     let current = files.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));

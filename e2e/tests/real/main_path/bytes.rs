@@ -90,3 +90,20 @@ fn files_below(folder: &std::path::Path) -> Vec<u64> {
     });
     sizes.collect()
 }
+
+#[test]
+fn the_server_does_without_huge_pages_and_functions_have_them() {
+    let manifest = "[functions.thp]\nexec = [\"grep\", \"THP_enabled\", \"/proc/self/status\"]\n";
+    let server = Server::start(&[("kvern.toml", manifest)]);
+    // Kernels before 5.0 do not tell.
+    let Some(line) = thp_line(server.pid()) else { return };
+    assert_eq!(line, "0");
+    let answer = server.http.post("/v1/functions/thp", "");
+    assert_eq!(answer.text().split_whitespace().last(), Some("1"), "{}", answer.text());
+}
+
+fn thp_line(pid: u32) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"))?;
+    Some(line.trim().to_owned())
+}
