@@ -33,12 +33,15 @@ fn submits(bodies: &[&[u8]]) -> Vec<Vec<Deed>> {
         let answer = server.http.ask("POST", "/v1/functions/later/jobs?delay=1h", &[], body);
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
-    let end = format!("{} +++ exited", server.pid());
+    let pid = server.pid().to_string();
     server.signal(Signal::TERM);
     assert!(server.wait().success());
     let text = until("the end of the trace", || {
         let text = String::from_utf8_lossy(&std::fs::read(&trace).expect("a trace")).into_owned();
-        text.lines().any(|line| line.starts_with(&end)).then_some(text)
+        // Short numbers are padded.
+        let is_end =
+            |line: &str| line.strip_prefix(&pid).is_some_and(|rest| rest.trim_start().starts_with("+++ exited"));
+        text.lines().any(is_end).then_some(text)
     });
     let deeds = deeds(&text, &server.data);
     let mut submits: Vec<_> = deeds.split(|deed| *deed == Deed::Answered202).map(<[Deed]>::to_vec).collect();
