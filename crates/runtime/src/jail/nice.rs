@@ -14,8 +14,12 @@ const AUTOGROUP: &str = "/proc/self/autogroup";
 
 /// The niceness of this session; none if sessions have none here.
 pub(super) fn of_session() -> Option<i32> {
-    // `/autogroup-37759 nice 0`
-    fs::read_to_string(AUTOGROUP).ok()?.split_whitespace().next_back()?.parse().ok()
+    fs::read_to_string(AUTOGROUP).ok().as_deref().map(told)
+}
+
+/// `/autogroup-37759 nice 0`; nothing for the session that began with the machine, which stands at 0.
+fn told(text: &str) -> i32 {
+    text.split_whitespace().next_back().and_then(|nice| nice.parse().ok()).unwrap_or(0)
 }
 
 /// Makes this session nicer than the one that it came from.
@@ -26,4 +30,14 @@ pub(super) fn lower_session(before: i32) {
 /// Makes this process nicer.
 pub(super) fn lower(pid: Pid) {
     _ = getpriority_process(Some(pid)).and_then(|nice| setpriority_process(Some(pid), (nice + NICE).min(NICE_MAX)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn the_session_of_the_machine_itself_tells_nothing() {
+        assert_eq!([told("/autogroup-37759 nice 3\n"), told("/autogroup-1 nice -5\n"), told("")], [3, -5, 0]);
+    }
 }
