@@ -27,6 +27,10 @@ const COUNTER_LOW_BITS: u32 = 9;
 const RANDOM_BITS: u32 = 53;
 const TIME_BITS_MAX: u32 = 42;
 
+/// Characters of an id, and which of them are hyphens.
+const TEXT_BYTES: usize = 36;
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
 /// The public id of a job. Ordered by acceptance on one queue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -97,16 +101,13 @@ impl JobId {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let b = self.0;
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            (b >> 96) as u32,
-            (b >> 80) as u16,
-            (b >> 64) as u16,
-            (b >> 48) as u16,
-            b as u64 & 0xffff_ffff_ffff
-        )
+        // Not through formatted numbers: an id is written several times for each request.
+        let (mut text, mut bits) = ([b'-'; TEXT_BYTES], self.0);
+        for at in (0..TEXT_BYTES).rev().filter(|at| !HYPHENS.contains(at)) {
+            text[at] = b"0123456789abcdef"[(bits & 0xf) as usize];
+            bits >>= 4;
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -122,12 +123,12 @@ impl FromStr for JobId {
     /// Reads the hyphenated form only (36 characters, either case): one id, one spelling in URLs.
     fn from_str(text: &str) -> Result<Self, BadId> {
         let bytes = text.as_bytes();
-        if bytes.len() != 36 {
+        if bytes.len() != TEXT_BYTES {
             return Err(BadId);
         }
         let mut bits = 0u128;
         for (at, byte) in bytes.iter().enumerate() {
-            if matches!(at, 8 | 13 | 18 | 23) {
+            if HYPHENS.contains(&at) {
                 if *byte != b'-' {
                     return Err(BadId);
                 }

@@ -10,6 +10,7 @@ use kvern_core::limits::STOP_GRACE;
 use kvern_core::{Failure, FailureCode, Job, Mode};
 use kvern_runtime::body::Body as RuntimeBody;
 use kvern_runtime::{Call, CallError};
+use tokio::time::Instant;
 
 use crate::dispatch::Gateway;
 use crate::error::{Code, Problem};
@@ -99,7 +100,7 @@ impl Gateway {
         no_idempotency_key(&head.headers)?;
         let function = &entry.function;
         let content_type = content_type(&head.headers)?;
-        let intake = Intake::open(body, &function.name, function.max_input, self.admission(), self.limits())?;
+        let intake = Intake::open(body, function, self, Instant::now())?;
         let (taken, early) = intake.pass().await?;
         let is_read = matches!(taken.body, RuntimeBody::Bytes(_));
         let call = Call {

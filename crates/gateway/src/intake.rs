@@ -5,19 +5,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{FutureExt, Stream};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::header;
-use kvern_core::FunctionName;
 use kvern_core::limits::INLINE_BYTES_MAX;
+use kvern_core::{Function, FunctionName};
 use kvern_queue::{Payload, Queue};
 use kvern_runtime::body::Body as RuntimeBody;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
-use crate::admit::{Admission, Room};
+use crate::admit::Room;
+use crate::dispatch::Gateway;
 use crate::error::{Code, Problem};
 use crate::refuse;
 use crate::settings::Limits;
@@ -53,27 +55,26 @@ impl Intake {
     /// Checks the announced size and takes room, before anything is read.
     pub(crate) fn open(
         body: Incoming,
-        function: &FunctionName,
-        max: u64,
-        admission: &Admission,
-        limits: &Limits,
+        function: &Function,
+        gateway: &Gateway,
+        began: Instant,
     ) -> Result<Self, Problem> {
+        let (max, limits, admission) = (function.max_input, gateway.limits(), gateway.admission());
         let announced = body.size_hint().exact();
         if announced.is_some_and(|bytes| bytes > max) {
-            return Err(refuse::too_large(function, max, announced));
+            return Err(refuse::too_large(&function.name, max, announced));
         }
         // What is larger goes through a window of this size.
         let in_memory = announced.unwrap_or(u64::MAX).min(INLINE_BYTES_MAX as u64);
         let room = admission.take(in_memory).ok_or_else(|| refuse::too_many_bytes(admission.limit()))?;
-        let until = Instant::now() + limits.body;
-        Ok(Self { body, function: function.clone(), max, read: 0, limits: limits.clone(), until, room })
+        let until = began + limits.body;
+        Ok(Self { body, function: function.name.clone(), max, read: 0, limits: limits.clone(), until, room })
     }
 
     /// The next piece; none at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let patience = (Instant::now() + self.limits.body_idle).min(self.until);
-            let frame = match tokio::time::timeout_at(patience, self.body.frame()).await {
+            let frame = match self.frame().await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => return Err(broken(&error)),
                 Ok(None) => return Ok(None),
@@ -89,6 +90,15 @@ impl Intake {
                 return Ok(Some(bytes));
             }
         }
+    }
+
+    /// The next frame, within the time that it may take. What is there already asks no clock.
+    async fn frame(&mut self) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Elapsed> {
+        if let Some(ready) = self.body.frame().now_or_never() {
+            return Ok(ready);
+        }
+        let patience = (Instant::now() + self.limits.body_idle).min(self.until);
+        tokio::time::timeout_at(patience, self.body.frame()).await
     }
 
     fn too_slow(&self) -> Problem {

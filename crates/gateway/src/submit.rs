@@ -1,7 +1,5 @@
 //! The main path: a request becomes a durable job, and is answered `202` only once the queue said so.
 
-use std::fmt::Write;
-
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts as Head;
@@ -41,7 +39,7 @@ impl Gateway {
         let content_type = content_type(headers)?;
         let key = idempotency_key(headers)?;
         let function = &entry.function;
-        let intake = Intake::open(body, &function.name, function.max_input, self.admission(), self.limits())?;
+        let intake = Intake::open(body, function, self, began)?;
         let mut hash = key.map(|_| body_hash(content_type));
         let taken = intake.store(&**self.queue(), hash.as_mut()).await?;
         let idempotency = key.zip(hash).map(|(key, hash)| Idempotency {
@@ -72,20 +70,17 @@ impl Gateway {
     /// The `202`, written by hand: this is the answer that is given tens of thousands of times a second.
     pub(crate) fn accepted(&self, function: &FunctionName, submitted: Submitted) -> Response {
         let Submitted { id, state, duplicate } = submitted;
-        let mut location = String::with_capacity(64);
-        let mut body = String::with_capacity(192 + function.as_str().len());
-        // Writing into a string does not fail.
-        let _ = write!(location, "/v1/jobs/{id}");
-        let _ = write!(
-            body,
-            r#"{{"id":"{id}","state":"{state}","function":"{function}","created_at":"{}","#,
-            Rfc3339(id.accepted_at())
-        );
-        if duplicate {
-            body.push_str(r#""duplicate":true,"#);
-        }
-        let _ =
-            write!(body, r#""links":{{"self":"{location}","result":"{location}/result","logs":"{location}/logs"}}}}"#);
+        let created_at = id.accepted_at();
+        let location = format!("/v1/jobs/{id}");
+        let id = &location["/v1/jobs/".len()..];
+        let created_at = Rfc3339(created_at).to_string();
+        let duplicate = if duplicate { r#""duplicate":true,"# } else { "" };
+        #[rustfmt::skip]
+        let body = [
+            r#"{"id":""#, id, r#"","state":""#, state.as_str(), r#"","function":""#, function.as_str(),
+            r#"","created_at":""#, &created_at, r#"","#, duplicate, r#""links":{"self":""#, &location,
+            r#"","result":""#, &location, r#"/result","logs":""#, &location, r#"/logs"}}"#,
+        ].concat();
         let mut response = reply::whole(StatusCode::ACCEPTED, reply::JSON, body);
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, reply::value(&location));
