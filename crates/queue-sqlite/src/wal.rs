@@ -15,8 +15,10 @@ use rusqlite::{Connection, Result as SqlResult};
 use crate::commits::Commits;
 use crate::writer::is_full;
 
-/// The log is copied when it has this many pages (4 KiB each).
-const PAGES_MAX: u32 = 4096;
+/// The log is copied when it has this many pages (4 KiB each). Commits wait for a copy, so it is the slowest hundredth of
+/// the answers that this decides: measured at 75,000 jobs a second, 256, 512, 1024 and 4096 pages gave them 3.6, 2.9, 3.7
+/// and 7.6 ms; with fewer than 1024, fewer jobs were accepted.
+const PAGES_MAX: u32 = 1024;
 /// A log that a reader keeps from being begun anew is copied again after this many pages more.
 const PAGES_MORE: u32 = PAGES_MAX / 4;
 
