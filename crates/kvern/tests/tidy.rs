@@ -218,6 +218,10 @@ fn ci_skips_nothing() {
     let run = fs::read_to_string(root().join(".ci/run")).expect(".ci/run");
     let (before, _) = run.split_once("make test").expect("it runs the tests");
     assert!(before.lines().any(|line| line == "export CI=true"), "{run}");
+    for (path, text) in rust_files().into_iter().filter(|(path, _)| !path.ends_with("tidy.rs")) {
+        let is_other = |line: &&str| line.contains("(\"CI\")") && !line.contains("\"true\"");
+        assert_eq!(text.lines().find(is_other), None, "{path}: CI is CI=true and nothing else");
+    }
 }
 
 #[test]
