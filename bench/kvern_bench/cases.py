@@ -26,8 +26,8 @@ class Case:
     label: str
     run: Callable[["Bench"], Values]
     needs: tuple
-    # Measured in the first round only, because it is long and its figure is not a rate that noise would move.
-    once: bool = False
+    # Comes last in its round, so that whatever disturbs a round disturbs the short cases together.
+    is_long: bool = False
 
     @property
     def row(self) -> str:

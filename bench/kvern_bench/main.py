@@ -112,8 +112,6 @@ def run_rounds(bench: Bench, cases: list) -> Report:
     for number in range(1, bench.settings.rounds + 1):
         probes.append(disk.fsync_times_ms(bench.work))
         for case in cases:
-            if case.once and number > 1:
-                continue
             results.add(run_case(bench, case, number))
     probes.append(disk.fsync_times_ms(bench.work))
     return Report(bench.settings, cases, results, machine.describe(bench.work, bench.settings.wrk_threads),

@@ -7,9 +7,10 @@ from pathlib import Path
 from unittest import mock
 
 from kvern_bench import disk, main
-from kvern_bench.cases import FAILED, NOT_RUN, OK, Case
+from kvern_bench.cases import FAILED, NOT_RUN, OK, Case, Outcome
 from kvern_bench.install import Tools
 from kvern_bench.service import BenchFailure
+from kvern_bench.settings import FULL
 
 
 class Refusals(unittest.TestCase):
@@ -31,9 +32,18 @@ class Choice(unittest.TestCase):
         self.assertEqual([case.key for case in main.chosen("drain/kvern-python")], ["drain/kvern-python"])
         self.assertEqual(main.chosen("nothing"), [])
 
-    def test_single_long_cases_come_last(self):
-        once = [case.once for case in main.chosen("")]
-        self.assertEqual(once, sorted(once))
+    def test_long_cases_come_last(self):
+        long = [case.is_long for case in main.chosen("")]
+        self.assertEqual(long, sorted(long))
+
+    def test_every_case_is_measured_in_every_round(self):
+        cases = main.chosen("")
+        bench = mock.Mock(settings=FULL, work=Path("/"))
+        ran = mock.Mock(side_effect=lambda bench, case, number: Outcome(case.key, number, OK))
+        with mock.patch.object(main, "run_case", ran), mock.patch.object(main.disk, "fsync_times_ms", lambda _: [1.0]), \
+                mock.patch.object(main.machine, "describe", lambda *_: {}):
+            report = main.run_rounds(bench, cases)
+        self.assertEqual({len(report.results.of(case.key)) for case in cases}, {FULL.rounds})
 
 
 class OneCase(unittest.TestCase):

@@ -133,5 +133,5 @@ CASES = [
     Case("accept/kvern-paused-2000", "Kvern, function paused, 2,000 connections", kvern_many, KVERN),
     Case("accept/article-everysec-2000", "article's stack, everysec, 2,000 connections",
          article("everysec", CONNECTIONS_MANY), ARTICLE),
-    Case("accept/kvern-windows", "Kvern, function paused, one long run", kvern_windows, KVERN, once=True),
+    Case("accept/kvern-windows", "Kvern, function paused, a long run", kvern_windows, KVERN, is_long=True),
 ]

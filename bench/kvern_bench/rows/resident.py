@@ -68,8 +68,8 @@ def article_idle(bench) -> Values:
 
 CASES = [
     Case("resident/kvern-start", "Kvern, start to /readyz", kvern_start_up, ("kvern",)),
-    Case("resident/kvern-idle", "Kvern, idle, no instance", kvern_idle, ("kvern",), once=True),
-    Case("resident/kvern-backlog", "Kvern, after the backlog was queued", kvern_backlog, ("kvern", "wrk"), once=True),
+    Case("resident/kvern-idle", "Kvern, idle, no instance", kvern_idle, ("kvern",), is_long=True),
+    Case("resident/kvern-backlog", "Kvern, after the backlog was queued", kvern_backlog, ("kvern", "wrk"), is_long=True),
     Case("resident/article-idle", "article's stack, idle, all processes", article_idle,
-         ("nginx", "redis-server", "celery"), once=True),
+         ("nginx", "redis-server", "celery"), is_long=True),
 ]

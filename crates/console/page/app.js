@@ -224,7 +224,7 @@ function fill(row, job) {
   state.textContent = job.state;
   if (name.textContent !== job.function) name.replaceChildren(...breakable(job.function));
   attempt.textContent = job.attempts_max ? `${job.attempt} of ${job.attempts_max}` : job.attempt;
-  attempt.title = job.attempts_max ? "attempts begun, of those that it may have" : "attempts begun";
+  attempt.title = job.attempts_max ? "its attempt, and the number of the last one that it gets" : "its attempt";
   took.textContent = duration(job);
   const due = `${job.attempt ? "again at" : "at"} ${clock(job.due_at)}`;
   when.textContent = job.state === "scheduled" && job.due_at ? due : clock(job.created_at);

@@ -56,6 +56,15 @@ impl Tally {
         self
     }
 
+    /// The number of the last attempt, if this one is the next and every one from here fails. Only failures are counted
+    /// against the policy, so each strike, each interruption and each earlier life of the job moves the last number on.
+    ///
+    /// A policy that allows less than the job had already stops it after its next attempt, and not before.
+    #[must_use]
+    pub fn attempts_max(&self, policy: &RetryPolicy) -> u32 {
+        self.attempts + policy.attempts.saturating_sub(self.failures).max(1)
+    }
+
     /// Whether too many attempts were cut off for another one.
     #[must_use]
     pub fn is_interrupted_too_often(&self) -> bool {
@@ -139,7 +148,33 @@ mod tests {
         assert_eq!(next(tally, &outcome, &RetryPolicy::default(), UnixMs(1), 0.0), Next::RetryAt(UnixMs(5_001)));
     }
 
+    #[test]
+    fn what_is_no_failure_moves_the_last_attempt_on() {
+        let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+        let told = |attempts, failures| Tally { attempts, failures, ..Tally::default() }.attempts_max(&policy);
+        assert_eq!((told(0, 0), told(1, 1), told(2, 2)), (3, 3, 3));
+        assert_eq!((told(1, 0), told(2, 1), told(3, 2)), (4, 4, 4), "the first was a strike or an interruption");
+        assert_eq!((told(3, 0), told(5, 2)), (6, 6), "three failures were of an earlier life");
+        assert_eq!(told(7, 7), 8, "the policy was other when it failed so often");
+    }
+
     proptest! {
+        #[test]
+        fn the_attempt_that_is_told_to_be_the_last_is_the_last(attempts in 1u32..9, crashes in 0u32..STRIKES_MAX) {
+            let policy = RetryPolicy { attempts, ..RetryPolicy::default() };
+            let crash = Outcome::Crashed(Failure::new(FailureCode::Crash, ""));
+            let mut tally = (0..crashes).fold(Tally::default(), |tally, _| tally.with(&crash));
+            loop {
+                let is_last = tally.attempts + 1 == tally.attempts_max(&policy);
+                tally = tally.with(&failed(FailureCode::Exception));
+                let next = next(tally, &failed(FailureCode::Exception), &policy, UnixMs(0), 0.5);
+                prop_assert_eq!(next == Next::Fail, is_last);
+                if is_last {
+                    break;
+                }
+            }
+        }
+
         #[test]
         fn a_job_never_runs_for_ever(attempts in 1u32..20, kinds in proptest::collection::vec(0u8..3, 60)) {
             let policy = RetryPolicy { attempts, ..RetryPolicy::default() };

@@ -6,6 +6,7 @@ use crate::decide::Tally;
 use crate::id::JobId;
 use crate::name::FunctionName;
 use crate::outcome::Failure;
+use crate::retry::RetryPolicy;
 use crate::state::State;
 use crate::time::UnixMs;
 
@@ -48,6 +49,36 @@ pub struct Job {
     pub cancel_requested: bool,
 }
 
+// === impl Job ===
+
+impl Job {
+    /// The number of its attempt: of the running one, else of the last; 0 before the first.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.tally.attempts + u32::from(self.state == State::Running)
+    }
+
+    /// The number of the last attempt that it gets if all from here fail; of a job that is over, what its last attempt
+    /// could have known.
+    #[must_use]
+    pub fn attempts_max(&self, policy: &RetryPolicy) -> u32 {
+        let told = if self.state.is_final() { self.tally_before_last() } else { self.tally };
+        told.attempts_max(policy)
+    }
+
+    fn tally_before_last(&self) -> Tally {
+        let Tally { attempts, failures, .. } = self.tally;
+        let was_failure =
+            self.attempts.last().is_some_and(|last| matches!(last.outcome.as_str(), "failed" | "timed_out"));
+        match (attempts, failures) {
+            (0, _) => self.tally,
+            // It was of an earlier life, and this life ended before it ran.
+            (_, 0) if was_failure => self.tally,
+            _ => Tally { attempts: attempts - 1, failures: failures - u32::from(was_failure), ..self.tally },
+        }
+    }
+}
+
 /// What is known of a result without reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultInfo {
@@ -73,4 +104,85 @@ pub struct Attempt {
     /// Why it failed, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A job with these attempts, each named by its outcome.
+    fn job(state: State, outcomes: &[&str]) -> Job {
+        let attempts = outcomes.iter().zip(1..).map(|(outcome, number)| Attempt {
+            number,
+            outcome: (*outcome).to_owned(),
+            started_at: UnixMs(0),
+            finished_at: UnixMs(0),
+            version: None,
+            error: None,
+        });
+        let count = |wanted: &str| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u32;
+        Job {
+            id: "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("an id"),
+            function: "f".parse().expect("a name"),
+            state,
+            created_at: UnixMs(0),
+            due_at: None,
+            expires_at: None,
+            priority: 5,
+            tags: Vec::new(),
+            content_type: None,
+            input_bytes: 0,
+            tally: Tally {
+                attempts: outcomes.len() as u32,
+                failures: count("failed"),
+                strikes: count("crashed"),
+                interruptions: count("interrupted"),
+            },
+            started_at: None,
+            finished_at: None,
+            result: None,
+            error: None,
+            attempts: attempts.collect(),
+            cancel_requested: false,
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_never_beyond_the_last() {
+        let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+        let told = |state, outcomes: &[&str]| {
+            let job = job(state, outcomes);
+            (job.attempt(), job.attempts_max(&policy))
+        };
+        assert_eq!(told(State::Queued, &[]), (0, 3));
+        assert_eq!(told(State::Running, &[]), (1, 3));
+        assert_eq!(told(State::Scheduled, &["failed"]), (1, 3));
+        assert_eq!(told(State::Running, &["failed", "failed"]), (3, 3));
+        assert_eq!(told(State::Failed, &["failed", "failed", "failed"]), (3, 3));
+        assert_eq!(told(State::Succeeded, &["succeeded"]), (1, 3));
+        assert_eq!(told(State::Cancelled, &[]), (0, 3));
+        assert_eq!(told(State::Cancelled, &["failed", "cancelled"]), (2, 3));
+        assert_eq!(told(State::Running, &["interrupted", "failed"]), (3, 4));
+        assert_eq!(
+            told(State::Failed, &["crashed", "crashed", "crashed"]),
+            (3, 5),
+            "the last could not know of its end"
+        );
+    }
+
+    #[test]
+    fn another_life_has_attempts_of_its_own() {
+        let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+        let again = |state, attempts: &[&str]| {
+            let mut job = job(state, attempts);
+            job.tally.failures -= 3;
+            (job.attempt(), job.attempts_max(&policy))
+        };
+        let dead = ["failed", "failed", "failed"];
+        assert_eq!(again(State::Queued, &dead), (3, 6));
+        assert_eq!(again(State::Running, &dead), (4, 6));
+        assert_eq!(again(State::Cancelled, &dead), (3, 6));
+        assert_eq!(again(State::Succeeded, &["failed", "failed", "failed", "succeeded"]), (4, 6));
+        assert_eq!(again(State::Failed, &[dead, dead].concat()), (6, 6));
+    }
 }

@@ -118,14 +118,14 @@ impl Gateway {
         match routes::find(&head.method, head.uri.path()) {
             Found::Route(What::Submit, name) => {
                 self.access.check(&head, true)?;
-                let entry = self.entry(name)?;
+                let entry = self.entry(&name)?;
                 self.submit(&entry, &head, body).await
             }
             // The other routes are boxed, so that a connection's task is no larger than the main path needs.
             Found::Route(what, segment) => {
                 let route = Route::of(what);
                 self.access.check(&head, route.guarded)?;
-                Box::pin(self.run(route, segment, &head, body)).await
+                Box::pin(self.run(route, &segment, &head, body)).await
             }
             Found::OtherMethod(methods) => {
                 self.access.check(&head, true)?;

@@ -98,7 +98,7 @@ codes! {
     /// No free slot, or too many bytes in flight.
     TooBusy, "too_busy", SERVICE_UNAVAILABLE, true, "Too much is going on";
     /// No room on the disk.
-    NoSpace, "no_space", SERVICE_UNAVAILABLE, true, "There is no room to store the job";
+    NoSpace, "no_space", SERVICE_UNAVAILABLE, true, "There is no room on the disk";
     /// The store failed while it wrote.
     StoreUnknown, "store_unknown", SERVICE_UNAVAILABLE, true, "Whether the job was stored is unknown";
     /// The store takes nothing any more.

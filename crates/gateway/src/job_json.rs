@@ -102,8 +102,7 @@ pub fn job_json(job: &Job, functions: &Functions) -> serde_json::Value {
 
 impl<'a> JobJson<'a> {
     pub(crate) fn new(job: &'a Job, functions: &Functions) -> Self {
-        let attempts_max = functions.get(job.function.as_str()).map(|entry| entry.function.retry.attempts);
-        let running = u32::from(job.state == State::Running);
+        let function = functions.get(job.function.as_str());
         Self {
             id: job.id,
             function: job.function.as_str(),
@@ -117,8 +116,8 @@ impl<'a> JobJson<'a> {
             tags: Tags(&job.tags),
             content_type: job.content_type.as_deref(),
             input_bytes: job.input_bytes,
-            attempt: job.tally.attempts + running,
-            attempts_max,
+            attempt: job.attempt(),
+            attempts_max: function.map(|entry| job.attempts_max(&entry.function.retry)),
             failures: job.tally.failures,
             strikes: job.tally.strikes,
             interruptions: job.tally.interruptions,

@@ -17,6 +17,7 @@ pub mod settings;
 mod admit;
 mod intake;
 mod options;
+mod percent;
 mod query;
 mod submit;
 

@@ -1,6 +1,7 @@
 //! The query of a URL: known parameters only, because a filter that is misspelt and ignored gives a wrong answer.
 
 use crate::error::{Code, Problem};
+use crate::percent;
 use crate::refuse::nearest;
 
 /// The parameters of one request, decoded, in their order.
@@ -67,20 +68,7 @@ fn shorten(text: &str) -> String {
 
 /// Decodes `%41` and `+`; none if the escape or the text is broken.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let (high, low) = (bytes.next()?, bytes.next()?);
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                (digit(high)? << 4 | digit(low)?) as u8
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(out).ok()
+    percent::decode(&text.replace('+', " "))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvern_core::limits::FREE_BYTES_MIN;
+use kvern_core::limits::{FREE_BYTES_MIN, INLINE_BYTES_MAX};
 use kvern_core::{Failure, FailureCode, FunctionName, JobId, Size, State};
 use kvern_queue::Error as QueueError;
 use kvern_runtime::CallError;
@@ -151,6 +151,9 @@ impl From<CallError> for Problem {
                     .retry_after(retry_after_s)
             }
             CallError::Stopping => stopping(),
+            CallError::NoSpace(inner) => no_space_for_call(&inner),
+            CallError::Scarce(inner) => scarce(&inner),
+            CallError::Broken(inner) => internal(&inner),
             CallError::Failed(failure) => Self::new(Code::FunctionFailed, "the function failed").with_failure(failure),
         }
     }
@@ -172,6 +175,19 @@ fn no_space(inner: &str) -> Problem {
     Problem::new(Code::NoSpace, detail)
         .hint("send it again later; an Idempotency-Key makes that safe in any case")
         .retry_after(10)
+}
+
+fn no_space_for_call(inner: &str) -> Problem {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    if is_new_second(&LAST) {
+        tracing::warn!(error = inner, "there is no room to keep the input of a call");
+    }
+    let (small, least) = (Size(INLINE_BYTES_MAX as u64), Size(FREE_BYTES_MIN));
+    let detail = format!(
+        "too little room on the server's disk: an input over {small} is kept there from {least} free; the function did \
+         not run"
+    );
+    Problem::new(Code::NoSpace, detail).hint("call again later").retry_after(10)
 }
 
 fn store_unknown(inner: &str) -> Problem {

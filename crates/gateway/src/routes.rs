@@ -1,9 +1,12 @@
 //! Everything that can be asked, in one table. Dispatch, `405`, `/openapi.json` and the tests read it, so they cannot
 //! disagree.
 
+use std::borrow::Cow;
+
 use hyper::Method;
 
 use crate::options::JOB_OPTIONS;
+use crate::percent;
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -66,8 +69,8 @@ pub enum What {
 /// What a path leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found<'p> {
-    /// A route, and the segment that its placeholder stands for; empty if it has none.
-    Route(What, &'p str),
+    /// A route, and the segment that its placeholder stands for, decoded; empty if it has none.
+    Route(What, Cow<'p, str>),
     /// A path that has other methods.
     OtherMethod(Vec<&'static Method>),
     /// No path of ours.
@@ -141,7 +144,7 @@ pub(crate) fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
     for route in &ROUTES {
         let Some(segment) = matched(route.path, path) else { continue };
         if route.method == wanted {
-            return Found::Route(route.what, segment);
+            return Found::Route(route.what, decoded(segment));
         }
         others.push(&route.method);
     }
@@ -154,6 +157,15 @@ fn matched<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     let (_, after) = rest.split_once('}')?;
     let segment = path.strip_prefix(before)?.strip_suffix(after)?;
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+}
+
+/// A segment as it is meant: a client may write `%2D` for `-` (RFC 3986, section 2.3). What is no proper escape stays, and
+/// is the name of nothing.
+fn decoded(segment: &str) -> Cow<'_, str> {
+    if !segment.contains('%') {
+        return Cow::Borrowed(segment);
+    }
+    percent::decode(segment).map_or(Cow::Borrowed(segment), Cow::Owned)
 }
 
 /// Whether this is the path of a probe, which is answered however full the server is.
@@ -175,10 +187,18 @@ mod tests {
 
     #[test]
     fn paths_are_matched_whole() {
-        assert_eq!(find(&POST, "/v1/functions/hello/jobs"), Found::Route(What::Submit, "hello"));
-        assert_eq!(find(&POST, "/v1/functions/hello"), Found::Route(What::Call, "hello"));
-        assert_eq!(find(&GET, "/v1/functions/jobs"), Found::Route(What::Function, "jobs"));
-        assert_eq!(find(&Method::HEAD, "/v1/jobs/7/result"), Found::Route(What::Result, "7"));
+        let route = |what, segment| Found::Route(what, Cow::Borrowed(segment));
+        assert_eq!(find(&POST, "/v1/functions/hello/jobs"), route(What::Submit, "hello"));
+        assert_eq!(find(&POST, "/v1/functions/hello"), route(What::Call, "hello"));
+        assert_eq!(find(&GET, "/v1/functions/jobs"), route(What::Function, "jobs"));
+        assert_eq!(find(&Method::HEAD, "/v1/jobs/7/result"), route(What::Result, "7"));
+        assert_eq!(find(&POST, "/v1/functions/resize%2Dimage/jobs"), route(What::Submit, "resize-image"));
+        assert_eq!(
+            find(&GET, "/v1/functions/a+b%2Fc"),
+            route(What::Function, "a+b/c"),
+            "one segment, whatever it holds"
+        );
+        assert_eq!(find(&GET, "/v1/functions/%zz"), route(What::Function, "%zz"));
         for path in
             ["/v1/functions/", "/v1/functions//jobs", "/v1/functions/a/b/jobs", "/v1/jobs/", "/V1/jobs", "/", ""]
         {

@@ -38,12 +38,7 @@ pub(crate) struct Answer {
 impl Client {
     /// A client for the server that the flags name.
     pub(crate) fn new(global: &Global) -> Result<Self, Stop> {
-        let authority = global.server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
-        let Some(authority) = authority.filter(|a| !a.is_empty() && !a.contains('/')) else {
-            return Err(Stop::usage(format!("`{}` is not the address of a server", global.server))
-                .hint("write it as http://127.0.0.1:8080; for TLS, go through a tunnel or a proxy on this machine"));
-        };
-        Ok(Self { authority, token: crate::config::token(global.token.clone())? })
+        Ok(Self { authority: authority(&global.server)?, token: crate::config::token(global.token.clone())? })
     }
 
     /// GETs a path and gives what the server answered, if that was a success.
@@ -161,6 +156,21 @@ impl Answer {
     }
 }
 
+/// Host and port of a server.
+fn authority(server: &str) -> Result<String, Stop> {
+    let authority = server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let Some(authority) = authority.filter(|a| !a.is_empty() && !a.contains('/')) else {
+        return Err(Stop::usage(format!("`{server}` is not the address of a server"))
+            .hint("write it as http://127.0.0.1:8080; for TLS, go through a tunnel or a proxy on this machine"));
+    };
+    // The last colon of `[::1]` is one of the address.
+    let (host, port) = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).unwrap_or((authority, ""));
+    match port.parse::<u16>() {
+        Ok(_) => Ok(authority.to_owned()),
+        Err(_) => Err(Stop::usage(format!("`{server}` names no port")).hint(format!("write it as http://{host}:8080"))),
+    }
+}
+
 /// `localhost` is this machine and is not looked up: the released binary is static, and a look-up may load the resolver
 /// modules of a C library that it was not built with.
 async fn connect(authority: &str) -> io::Result<TcpStream> {
@@ -178,6 +188,25 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn an_address_has_a_port() {
+        for (server, expected) in [("http://localhost:1/", "localhost:1"), ("http://[::1]:8080", "[::1]:8080")] {
+            assert_eq!(authority(server).expect(server), expected);
+        }
+        for (server, hint) in [
+            ("http://localhost", "write it as http://localhost:8080"),
+            ("http://localhost:80x", "write it as http://localhost:8080"),
+            ("http://[::1]", "write it as http://[::1]:8080"),
+        ] {
+            let stop = authority(server).expect_err(server);
+            assert_eq!(
+                (stop.code, stop.what, stop.hints.join("")),
+                (Code::Usage, format!("`{server}` names no port"), hint.into())
+            );
+        }
+        assert!(authority("https://localhost:8080").is_err() && authority("http://a:1/b").is_err());
+    }
 
     #[tokio::test]
     async fn localhost_is_this_machine_in_either_family() {

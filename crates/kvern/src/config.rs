@@ -1,9 +1,9 @@
 //! Where settings come from: flag, then `KVERN_*` environment, then file, then default.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::exit::{Code, Stop};
+use crate::exit::{Code, Outcome, Stop};
 
 /// The default place to listen.
 pub(crate) const LISTEN: &str = "127.0.0.1:8080";
@@ -19,6 +19,17 @@ pub(crate) fn data_dir() -> Result<PathBuf, Stop> {
         Some(base) => Ok(base.join("kvern")),
         None => Err(Stop::usage("there is no home directory to keep data in").hint("name one with --data DIR")),
     }
+}
+
+/// A data directory around the code would be watched with it and copied into itself, and functions could not be told from
+/// what is kept for them.
+pub(crate) fn check_data(data: &Path, home: &Path) -> Outcome {
+    let (Ok(data), Ok(home)) = (data.canonicalize(), home.canonicalize()) else { return Ok(()) };
+    if home.starts_with(&data) {
+        return Err(Stop::usage(format!("{} holds the functions: it cannot be the data directory", data.display()))
+            .hint("leave --data out, or name a folder of its own"));
+    }
+    Ok(())
 }
 
 /// The token: given, or in the file that `KVERN_TOKEN_FILE` names.
@@ -50,4 +61,22 @@ pub(crate) fn new_token() -> Result<String, Stop> {
     let mut bytes = [0; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_directory_is_not_around_the_code() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = folder.path().join("app");
+        std::fs::create_dir_all(home.join("state")).expect("a folder");
+        for around in [folder.path(), &home, &home.join("state/..")] {
+            assert!(check_data(around, &home).is_err(), "{}", around.display());
+        }
+        for apart in [home.join("state"), home.join(".kvern"), folder.path().join("application")] {
+            assert!(check_data(&apart, &home).is_ok(), "{}", apart.display());
+        }
+    }
 }

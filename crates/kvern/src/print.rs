@@ -2,16 +2,26 @@
 //!
 //! What jobs say is in most of it, so whatever is not the raw bytes of a job goes through [`plain`].
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
+use crate::exit::Stop;
 use crate::plain::{plain, plain_but_styles, plain_json, take_plain};
 
 /// Writes data for programs or pipes.
 ///
-/// A reader that has gone is the reader's right: the rest is not written, and nothing is said.
+/// A reader that has gone is the reader's right: the rest is not written, and nothing is said. Anything else ends the
+/// program, because whoever has only a part of the data must hear of it. Servers print no data.
 pub(crate) fn data(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let stop = Stop::failed(format!("the output could not be written: {error}"))
+            .hint("what was printed is not whole: make room where it goes");
+        say(&stop.to_string());
+        std::process::exit(stop.code as i32);
+    }
 }
 
 /// Writes a piece of a log: as it is for programs and pipes, harmless for a person. The beginning of a character that is

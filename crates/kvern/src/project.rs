@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use kvern_manifest::Manifest;
 
 use crate::exit::{Code, Outcome, Stop};
-use crate::verbs::new::write_new;
+use crate::verbs::new::{python, write_new};
 use crate::{lone, print};
 
 const MANIFEST: &str = "kvern.toml";
 const HELLO_FILE: &str = "hello.py";
-const HELLO: &str = include_str!("templates/hello.py");
+const HELLO: &str = "hello";
 
 /// Where the functions come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Project {
             (Some(file), None) => Self::of_file(file),
             (None, None) if Path::new(MANIFEST).is_file() => Ok(Self::Manifest(MANIFEST.into())),
             (None, None) if is_empty_folder() => {
-                write_new(Path::new(HELLO_FILE), HELLO)?;
+                write_new(Path::new(HELLO_FILE), &python(HELLO))?;
                 print::say("This folder was empty, so I wrote hello.py: edit it and save, and it reloads.");
                 Ok(Self::File(HELLO_FILE.into()))
             }

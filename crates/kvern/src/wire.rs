@@ -73,7 +73,7 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         settings: kvern_worker::Settings {
             slots: options.slots,
             drain_time: options.drain,
-            scratch_dir: data.join("run"),
+            scratch_dir: process::scratch(&data),
             ..kvern_worker::Settings::default()
         },
         observer: Arc::clone(&ears) as _,

@@ -28,6 +28,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kvern", &["core", "manifest", "queue", "queue-sqlite", "runtime", "worker", "gateway", "console"]),
 ];
 
+/// What `core` may have from outside: words about data, and nothing that waits, draws or touches the machine.
+const CORE_OUTSIDE: &[&str] = &["serde"];
+
+/// What `core` may have of the standard library, by module. `time` is here for `Duration`; its clocks are not.
+const CORE_STD: &[&str] = &["borrow", "cmp", "error", "fmt", "num", "path", "str", "sync", "time"];
+const CLOCKS: &[&str] = &["Instant", "SystemTime", "UNIX_EPOCH"];
+
 /// Where tests wait without taking time, because tokio's clock is paused there and jumps to the next timer.
 const PAUSED_CLOCKS: &[&str] = &["crates/worker/tests/worker/", "crates/runtime/src/fake/mod.rs"];
 
@@ -211,6 +218,10 @@ fn ci_skips_nothing() {
     let run = fs::read_to_string(root().join(".ci/run")).expect(".ci/run");
     let (before, _) = run.split_once("make test").expect("it runs the tests");
     assert!(before.lines().any(|line| line == "export CI=true"), "{run}");
+    for (path, text) in rust_files().into_iter().filter(|(path, _)| !path.ends_with("tidy.rs")) {
+        let is_other = |line: &&str| line.contains("(\"CI\")") && !line.contains("\"true\"");
+        assert_eq!(text.lines().find(is_other), None, "{path}: CI is CI=true and nothing else");
+    }
 }
 
 #[test]
@@ -231,30 +242,92 @@ fn crates_know_only_what_they_may() {
 
 #[test]
 fn every_outside_dependency_has_its_reason() {
-    let decisions: String = fs::read_dir(root().join("docs/decisions"))
-        .expect("docs/decisions")
-        .flatten()
-        .map(|entry| fs::read_to_string(entry.path()).expect("a decision is text"))
-        .collect();
     let mut outside = BTreeSet::new();
     for entry in fs::read_dir(root().join("crates")).expect("crates").flatten() {
         let text = fs::read_to_string(entry.path().join("Cargo.toml")).expect("a crate has a Cargo.toml");
         outside.extend(dependencies(&text).into_iter().filter(|d| !d.starts_with("kvern-")));
     }
-    let unexplained: Vec<&String> = outside.iter().filter(|d| !decisions.contains(&format!("`{d}`"))).collect();
-    assert!(unexplained.is_empty(), "no reason in docs/decisions: {unexplained:?}");
+    let decisions = root().join("docs/decisions");
+    let unexplained: Vec<&String> =
+        outside.iter().filter(|name| !decisions.join(format!("dep-{name}.md")).is_file()).collect();
+    assert!(unexplained.is_empty(), "no docs/decisions/dep-NAME.md: {unexplained:?}");
     assert!(outside.len() <= OUTSIDE_DEPENDENCIES_MAX, "{} direct outside dependencies", outside.len());
 }
 
-/// The names under `[dependencies]`, not those for tests.
+/// The names of all dependencies, also of a build script and of one platform, but not those for tests.
 fn dependencies(cargo_toml: &str) -> Vec<String> {
-    let body = cargo_toml.lines().skip_while(|line| line.trim() != "[dependencies]").skip(1);
-    let lines = body.take_while(|line| !line.starts_with('['));
-    lines
-        .filter_map(|line| line.split(['.', ' ', '=']).next())
-        .filter(|n| !n.is_empty() && !n.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
+    let mut names = Vec::new();
+    let mut is_list = false;
+    for line in cargo_toml.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            let section = section.rsplit_once("'.").map_or(section, |(_, rest)| rest);
+            let (kind, name) = section.split_once('.').unwrap_or((section, ""));
+            let is_ours = matches!(kind, "dependencies" | "build-dependencies");
+            is_list = is_ours && name.is_empty();
+            names.extend((is_ours && !name.is_empty()).then(|| name.to_owned()));
+        } else if is_list && !line.is_empty() && !line.starts_with('#') {
+            names.extend(line.split(['.', ' ', '=']).next().map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn core_has_no_clock_no_chance_and_no_machine() {
+    let cargo_toml = fs::read_to_string(root().join("crates/core/Cargo.toml")).expect("crates/core");
+    for outside in dependencies(&cargo_toml) {
+        assert!(CORE_OUTSIDE.contains(&outside.as_str()), "`core` may not use `{outside}`");
+    }
+    let files: Vec<_> = rust_files().into_iter().filter(|(path, _)| path.starts_with("crates/core/src/")).collect();
+    assert!(files.len() > 5, "the walk finds core");
+    for (path, text) in files {
+        assert_eq!(impurities(&text), [""; 0], "{path}");
+    }
+}
+
+/// What a file of `core` uses of the standard library and may not, outside comments.
+fn impurities(text: &str) -> Vec<&str> {
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let mut found = Vec::new();
+    for line in code {
+        for (at, _) in line.match_indices("std::") {
+            let module = line[at + 5..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+            if !CORE_STD.contains(&module) {
+                // A group of imports has no first word: it is taken apart, or it cannot be judged here.
+                found.push(&line[at..at + 5 + module.len().max(1)]);
+            }
+        }
+        let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+        found.extend(words.filter(|word| CLOCKS.contains(word)));
+    }
+    found
+}
+
+/// States are stored and compared everywhere; what a job's state becomes is for [`kvern_core::State::after`] to say.
+#[test]
+fn no_state_changes_but_as_the_transition_says() {
+    let mut changes = 0;
+    for (path, text) in
+        rust_files().into_iter().filter(|(path, _)| path.starts_with("crates/") && path.contains("/src/"))
+    {
+        let product: Vec<&str> = text.lines().take_while(|line| line.trim() != "#[cfg(test)]").collect();
+        for at in (0..product.len()).filter(|at| product[*at].trim_start().starts_with("job.state = ")) {
+            let before = &product[at.saturating_sub(3)..=at];
+            assert!(before.iter().any(|line| line.contains(".after(")), "{path}:{} goes around State::after", at + 1);
+            changes += 1;
+        }
+    }
+    assert!(changes > 0, "nobody changes a state: this looks for the wrong words");
+}
+
+#[test]
+fn every_crate_forbids_unsafe_code() {
+    let read = |path: &Path| fs::read_to_string(path.join("Cargo.toml")).expect("a Cargo.toml");
+    assert!(read(&root()).contains("[workspace.lints.rust]\nunsafe_code = \"forbid\"\n"));
+    let crates = fs::read_dir(root().join("crates")).expect("crates").flatten().map(|entry| entry.path());
+    for path in crates.chain([root().join("e2e")]) {
+        assert!(read(&path).contains("[lints]\nworkspace = true\n"), "{} has lints of its own", path.display());
+    }
 }
 
 #[test]
@@ -267,11 +340,21 @@ fn the_architecture_stays_readable() {
 fn every_test_that_the_architecture_names_exists() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let sources: String = rust_files().into_iter().map(|(_, text)| text).collect();
-    let named: Vec<&str> = text.split("test `").skip(1).filter_map(|rest| rest.split('`').next()).collect();
-    assert!(named.len() >= 5, "ARCHITECTURE.md names the tests that hold its invariants");
-    for name in named {
+    let (_, absences) = text.split_once("## What does not happen").expect("the absences");
+    let absences = absences.split("\n## ").next().unwrap_or_default().replace("\n  ", " ");
+    let absences: Vec<&str> = absences.lines().filter(|line| line.starts_with("- ")).collect();
+    assert!(absences.len() >= 10, "{absences:#?}");
+    for name in absences.into_iter().flat_map(tests_of_absence) {
         assert!(sources.contains(&format!("fn {name}(")), "ARCHITECTURE.md names test `{name}`, which does not exist");
     }
+}
+
+/// The tests that a line of ARCHITECTURE.md names: all that stands in backquotes after `test` or `tests`.
+fn tests_of_absence(line: &str) -> Vec<&str> {
+    let (_, named) = line.rsplit_once(": test").unwrap_or_else(|| panic!("no test holds: {line}"));
+    let names: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+    assert!(!names.is_empty(), "no test is named: {line}");
+    names
 }
 
 #[test]
@@ -282,4 +365,14 @@ fn the_measure_measures() {
         dependencies("[dependencies]\na.workspace = true\nb = \"1\"\n\n[dev-dependencies]\nc = \"1\"\n"),
         ["a", "b"]
     );
+    assert_eq!(
+        dependencies(
+            "[target.'cfg(unix)'.dependencies]\nd = \"1\"\n[build-dependencies]\ne = \"1\"\n[dependencies.f]\nversion = \"1\"\n"
+        ),
+        ["d", "e", "f"]
+    );
+    let impure = "use std::{fs, time::Duration};\nuse std::time::Instant; // std::fmt\nlet now = std::env::args();\n";
+    assert_eq!(impurities(impure), ["std::{", "Instant", "std::env"]);
+    assert_eq!(impurities("use std::time::Duration;\n/// std::fs\nuse std::fmt;\nlet instants = 1;\n"), [""; 0]);
+    assert_eq!(tests_of_absence("- No x: tests `a`, `b`."), ["a", "b"]);
 }

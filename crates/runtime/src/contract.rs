@@ -87,7 +87,7 @@ pub struct Context {
     pub function: FunctionName,
     /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The most attempts that there will be.
+    /// The number of the last attempt, if all from here fail: [`kvern_core::Tally::attempts_max`].
     pub attempts_max: u32,
     /// The input's content type, as the client sent it.
     pub content_type: Option<String>,

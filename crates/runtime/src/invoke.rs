@@ -66,6 +66,16 @@ pub enum CallError {
     /// The worker is stopping.
     #[error("the worker is stopping")]
     Stopping,
+    /// The disk has no room for a large input. The function did not run. Try again later.
+    #[error("there is no room to keep the input: {0}")]
+    NoSpace(String),
+    /// The system has too little of something for the moment, such as open files. The function did not run. Try again
+    /// later.
+    #[error("the system has too little of something for the moment: {0}")]
+    Scarce(String),
+    /// Anything else that broke before the function ran, as the log should have it.
+    #[error("the call could not be made: {0}")]
+    Broken(String),
     /// The function failed, timed out or crashed.
     #[error("{0}")]
     Failed(Failure),

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use kvern_core::limits::INLINE_BYTES_MAX;
 use kvern_core::{Failure, FailureCode, Size};
+use kvern_queue::{Error, Queue};
 use kvern_runtime::{Body, CallError, Input};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
@@ -21,6 +22,14 @@ pub(crate) struct Request {
     _scratch: Option<Scratch>,
 }
 
+/// Where large inputs go.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) dir: &'a Path,
+    /// It knows whether the disk has room. What a call keeps there for a while must not take what jobs need.
+    pub(crate) queue: &'a dyn Queue,
+}
+
 /// A file that is removed when it is no longer needed.
 struct Scratch(PathBuf);
 
@@ -28,7 +37,7 @@ type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// Reads the body to its end. No slot is held meanwhile.
 pub(crate) async fn gather(
-    scratch_dir: &Path,
+    place: Place<'_>,
     body: Body,
     content_type: Option<String>,
     max_bytes: u64,
@@ -36,7 +45,7 @@ pub(crate) async fn gather(
     let (input, scratch) = match body {
         Body::Bytes(bytes) => (Input::Bytes(bytes), None),
         Body::File(path, len) => (Input::File(path, len), None),
-        Body::Stream(pieces) => read(scratch_dir, pieces, max_bytes).await?,
+        Body::Stream(pieces) => read(place, pieces, max_bytes).await?,
     };
     if input.len() > max_bytes {
         return Err(too_large(max_bytes));
@@ -44,7 +53,7 @@ pub(crate) async fn gather(
     Ok(Request { content_type, input, _scratch: scratch })
 }
 
-async fn read(scratch_dir: &Path, mut pieces: Pieces, max_bytes: u64) -> Result<(Input, Option<Scratch>), CallError> {
+async fn read(place: Place<'_>, mut pieces: Pieces, max_bytes: u64) -> Result<(Input, Option<Scratch>), CallError> {
     let mut head = BytesMut::new();
     while let Some(piece) = pieces.next().await {
         head.extend_from_slice(&piece.map_err(|error| unreadable(&error))?);
@@ -52,19 +61,20 @@ async fn read(scratch_dir: &Path, mut pieces: Pieces, max_bytes: u64) -> Result<
             return Err(too_large(max_bytes));
         }
         if head.len() > INLINE_BYTES_MAX {
-            return spill(scratch_dir, head.freeze(), pieces, max_bytes).await;
+            return spill(place, head.freeze(), pieces, max_bytes).await;
         }
     }
     Ok((Input::Bytes(head.freeze()), None))
 }
 
 async fn spill(
-    scratch_dir: &Path,
+    place: Place<'_>,
     head: Bytes,
     mut pieces: Pieces,
     max_bytes: u64,
 ) -> Result<(Input, Option<Scratch>), CallError> {
-    let (mut file, scratch) = create(scratch_dir).await.map_err(|error| no_scratch(&error))?;
+    place.queue.room().map_err(not_kept)?;
+    let (mut file, scratch) = create(place.dir).await.map_err(|error| no_scratch(&error))?;
     let mut len = head.len() as u64;
     file.write_all(&head).await.map_err(|error| no_scratch(&error))?;
     while let Some(piece) = pieces.next().await {
@@ -73,6 +83,7 @@ async fn spill(
         if len > max_bytes {
             return Err(too_large(max_bytes));
         }
+        place.queue.room().map_err(not_kept)?;
         file.write_all(&piece).await.map_err(|error| no_scratch(&error))?;
     }
     file.flush().await.map_err(|error| no_scratch(&error))?;
@@ -98,12 +109,37 @@ fn unreadable(error: &io::Error) -> CallError {
 }
 
 fn no_scratch(error: &io::Error) -> CallError {
-    CallError::Failed(Failure::new(FailureCode::Retry, format!("the input could not be kept: {error}")))
+    not_kept(Error::of_io("the input of a call could not be kept", error))
+}
+
+/// The function never ran, so this is no failure of the function.
+fn not_kept(error: Error) -> CallError {
+    match error {
+        Error::NoSpace(inner) => CallError::NoSpace(inner),
+        Error::Busy(inner) => CallError::Scarce(inner),
+        Error::Closed(_) => CallError::Stopping,
+        error => CallError::Broken(error.to_string()),
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // It may be gone already; a leftover costs only space.
+        // It may be gone already; a leftover costs space until the next start.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_lacks_for_now_is_told_apart_from_what_is_broken() {
+        const EMFILE: i32 = 24;
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(matches!(no_scratch(&kind.into()), CallError::NoSpace(_)), "{kind}");
+        }
+        assert!(matches!(no_scratch(&io::Error::from_raw_os_error(EMFILE)), CallError::Scarce(_)));
+        assert!(matches!(no_scratch(&io::ErrorKind::PermissionDenied.into()), CallError::Broken(_)));
     }
 }

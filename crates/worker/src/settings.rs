@@ -28,7 +28,8 @@ pub struct Settings {
     pub stop_grace: Duration,
     /// An instance that is not ready by then has failed to start.
     pub start_time: Duration,
-    /// Where the streamed input of a call goes while it is larger than what is held in memory.
+    /// Where the streamed input of a call goes while it is larger than what is held in memory. Emptied by whoever starts
+    /// the worker: a server that is killed leaves files there.
     pub scratch_dir: PathBuf,
     /// Draws the jitter of retries, in 0..1.
     pub chance: Arc<dyn Fn() -> f64 + Send + Sync>,

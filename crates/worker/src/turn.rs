@@ -149,7 +149,7 @@ async fn run(
         job: Some(record.job.id),
         function: function.name.clone(),
         attempt: record.number(),
-        attempts_max: function.retry.attempts,
+        attempts_max: record.job.tally.attempts_max(&function.retry),
         content_type: record.job.content_type.clone(),
         deadline: shared.clock.now().after(function.timeout),
         timeout: function.timeout,

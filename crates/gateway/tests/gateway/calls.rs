@@ -97,6 +97,25 @@ async fn a_call_that_finds_no_slot_is_sent_away() {
 }
 
 #[tokio::test]
+async fn an_input_that_finds_no_room_is_the_platform_s_error() {
+    let server = Server::start().await;
+    type Made = fn(String) -> CallError;
+    let cases: [(Made, u16, &str, &str); 3] = [
+        (CallError::NoSpace, 503, "no_space", "10"),
+        (CallError::Scarce, 503, "too_busy", "1"),
+        (CallError::Broken, 500, "internal", ""),
+    ];
+    for (made, status, code, retry_after) in cases {
+        server.play(move |_| async move { Err(made("INNER".to_owned())) });
+        let answer = server.post(HELLO, vec![b'x'; 100_000]).await;
+        answer.problem(status, code);
+        assert_eq!(answer.header("retry-after"), retry_after, "{code}");
+        assert_eq!(answer.header("kvern-error"), "platform");
+        assert!(!answer.text().contains("INNER"), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_call_takes_no_options_of_a_job() {
     let server = Server::start().await;
     server.post("/v1/functions/hello?delay=5s", "").await.problem(400, "bad_query");

@@ -56,6 +56,16 @@ async fn an_unknown_path_is_a_problem_with_a_hint() {
 }
 
 #[tokio::test]
+async fn a_name_may_be_percent_encoded() {
+    let server = Server::start().await;
+    for path in ["/v1/functions/%68ell%6F", "/v1/functions/%68ell%6f/jobs"] {
+        assert!(server.post(path, "").await.status < 300, "{path}");
+    }
+    let problem = server.get("/v1/functions/hell%C3%B6").await.problem(404, "unknown_function");
+    assert_eq!(problem["detail"], "there is no function `hellö`");
+}
+
+#[tokio::test]
 async fn pages_of_the_binary_are_served_beside_the_api() {
     let server = Server::start().await;
     assert_eq!(server.get("/ui").await.text(), "a page");

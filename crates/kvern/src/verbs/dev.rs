@@ -34,7 +34,7 @@ pub(crate) async fn run(global: &Global, dev: &Dev) -> Outcome {
     if manifest.functions.is_empty() {
         return Err(Stop::usage("there is no function to serve").hint("add one with `kvern new NAME`"));
     }
-    check_data(&dev.data, &project.home())?;
+    config::check_data(&dev.data, &project.home())?;
     if dev.clean {
         project::clean(&dev.data)?;
     }
@@ -107,16 +107,6 @@ fn say_noisy(path: &Path) {
     let path = path.display();
     print::say(&print::paint(&format!("{} ~ {path} keeps changing: ignored from now on", observe::now()), Colour::Dim));
     print::say("           if a function writes it, `data/` is the place: what lies there is no part of a function");
-}
-
-/// A data directory around the code would be watched with it, and copied into itself.
-fn check_data(data: &Path, home: &Path) -> Outcome {
-    let (Ok(data), Ok(home)) = (data.canonicalize(), home.canonicalize()) else { return Ok(()) };
-    if home.starts_with(&data) {
-        return Err(Stop::usage(format!("{} holds the functions: it cannot be the data directory", data.display()))
-            .hint("leave --data out, or name a folder of its own"));
-    }
-    Ok(())
 }
 
 /// The place that was asked for; otherwise the first free port.
@@ -195,22 +185,4 @@ fn sample(function: &Function) -> &'static str {
 fn ignore_in_git(data: &Path) {
     // Without it everything works as well: the user's git just shows one more folder.
     let _ = std::fs::write(data.join(".gitignore"), "*\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_data_directory_is_not_around_the_code() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let home = folder.path().join("app");
-        std::fs::create_dir_all(home.join("state")).expect("a folder");
-        for around in [folder.path(), &home, &home.join("state/..")] {
-            assert!(check_data(around, &home).is_err(), "{}", around.display());
-        }
-        for apart in [home.join("state"), home.join(".kvern"), folder.path().join("application")] {
-            assert!(check_data(&apart, &home).is_ok(), "{}", apart.display());
-        }
-    }
 }

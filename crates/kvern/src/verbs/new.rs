@@ -12,6 +12,8 @@ const MANIFEST: &str = "kvern.toml";
 const PYTHON: &str = include_str!("../templates/function.py");
 const NODE: &str = include_str!("../templates/function.mjs");
 const SHELL: &str = include_str!("../templates/function.sh");
+/// Where the name of the function stands in them.
+const PLACE_OF_NAME: &str = "FUNCTION";
 /// Words that no function may be called in Python 3.
 const PYTHON_WORDS: &str = "and as assert async await break class continue def del elif else except finally for from \
     global if import in is lambda nonlocal not or pass raise return try while with yield";
@@ -34,7 +36,7 @@ pub(crate) fn run(global: &Global, new: &New) -> Outcome {
         Template::Shell => (format!("{stem}.sh"), SHELL, format!("exec = [\"./{stem}.sh\"]")),
     };
     let declared = declared(&name, &declaration)?;
-    write_new(Path::new(&file), &text.replace("FUNCTION", called))?;
+    write_new(Path::new(&file), &text.replace(PLACE_OF_NAME, called))?;
     if new.language == Template::Shell {
         make_executable(Path::new(&file))?;
     }
@@ -57,6 +59,11 @@ fn called(stem: &str, language: Template) -> &str {
         Template::Shell => return stem,
     };
     if words.split_whitespace().any(|word| word == stem) { OTHER_NAME } else { stem }
+}
+
+/// A Python function of this name.
+pub(crate) fn python(called: &str) -> String {
+    PYTHON.replace(PLACE_OF_NAME, called)
 }
 
 /// Writes a file that must not exist yet.

@@ -28,6 +28,7 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
         Some(data) => data,
         None => config::data_dir()?,
     };
+    config::check_data(&data, &manifest.home)?;
     let token = config::token(global.token.clone())?;
     let gateway = kvern_gateway::Settings {
         token: token.as_deref().map(kvern_gateway::Token::new),

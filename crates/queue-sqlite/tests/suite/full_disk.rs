@@ -27,7 +27,7 @@ impl SmallDisk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(dir));
         }
-        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount a tmpfs");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must be able to mount a tmpfs");
         eprintln!("SKIPPED: this test mounts a tmpfs, which needs root");
         None
     }

@@ -39,7 +39,13 @@ pub(super) async fn clean_up(run: &Path) {
         _ = fs::remove_file(entry.path());
     }
     for entry in fs::read_dir(run.join("tmp")).into_iter().flatten().flatten() {
-        _ = fs::remove_dir_all(entry.path());
+        // Folders of functions and installers, files of calls.
+        let path = entry.path();
+        _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        };
     }
 }
 

@@ -5,7 +5,7 @@
 //! becomes of the server becomes of them.
 //!
 //! On disk, below the data directory: `run/jails/` (the records of live jails), `run/tmp/` (a temporary folder per
-//! process, its `TMPDIR`), `run/shim/` (our shims).
+//! process, its `TMPDIR`, and the large inputs of calls), `run/shim/` (our shims).
 //!
 //! Read `handler.rs` first, then `attempt.rs`.
 
@@ -41,6 +41,13 @@ pub use settings::Settings;
 
 const PYTHON_SHIM: &str = include_str!("../../shim/python.py");
 const NODE_SHIM: &str = include_str!("../../shim/node.mjs");
+
+/// The folder of whatever is needed only for a while, below a data directory. What a server that died left in it is
+/// removed by [`ProcessRuntime::clean_up_leftovers`].
+#[must_use]
+pub fn scratch(data_dir: &Path) -> PathBuf {
+    data_dir.join("run").join("tmp")
+}
 
 /// Runs functions as processes of this host.
 #[derive(Debug)]

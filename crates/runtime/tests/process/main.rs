@@ -8,6 +8,7 @@ mod forks;
 mod life;
 mod memory;
 mod node;
+mod oldest;
 mod protocol;
 mod results;
 mod starts;

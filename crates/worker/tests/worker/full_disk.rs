@@ -8,8 +8,9 @@ use kvern_core::State;
 use kvern_core::limits::INLINE_BYTES_MAX;
 use kvern_queue::{Error, Queue};
 use kvern_runtime::fake::Act;
+use kvern_runtime::{Body, Call, CallError, Invoke};
 
-use crate::support::{World, function, pass, until};
+use crate::support::{World, call, function, pass, settings, until};
 
 #[tokio::test(start_paused = true)]
 async fn outcomes_without_room_are_kept_and_no_job_runs_twice() {
@@ -59,5 +60,34 @@ async fn a_result_that_cannot_be_staged_for_now_costs_no_attempt() {
     is_scarce.store(false, Ordering::Relaxed);
     let job = world.ends(id).await;
     assert_eq!((job.state, job.attempts.len(), job.tally.failures), (State::Succeeded, 1, 0));
+    world.stop().await;
+}
+
+/// A call whose input does not fit into memory.
+fn large_call() -> Call {
+    let pieces = (0..5).map(|n| Ok(bytes::Bytes::from(vec![n; INLINE_BYTES_MAX / 2])));
+    Call { body: Body::Stream(Box::pin(futures_util::stream::iter(pieces))), ..call("hello", "") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_input_without_room_is_no_failure_of_the_function() {
+    let is_full = Arc::new(AtomicBool::new(true));
+    let world = World::with_disk(vec![function("hello", 1)], &is_full).await;
+    let refused = world.worker.call(large_call()).await;
+    assert!(matches!(refused, Err(CallError::NoSpace(_))), "{refused:?}");
+    assert!(world.call("hello", "small").await.is_ok(), "what fits into memory needs no disk");
+    assert_eq!(world.fake.counts("hello").attempts, 1);
+    is_full.store(false, Ordering::Relaxed);
+    assert!(world.worker.call(large_call()).await.is_ok());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_cannot_be_kept_is_no_failure_of_the_function() {
+    let settings = kvern_worker::Settings { scratch_dir: "/dev/null/there-is-none".into(), ..settings() };
+    let world = World::new(vec![function("hello", 1)], kvern_runtime::Fake::new(), settings).await;
+    let refused = world.worker.call(large_call()).await;
+    assert!(matches!(refused, Err(CallError::Broken(_))), "{refused:?}");
+    assert_eq!(world.fake.counts("hello").attempts, 0);
     world.stop().await;
 }

@@ -47,6 +47,25 @@ async fn a_job_whose_instance_dies_runs_again_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_attempt_knows_that_it_is_the_last() {
+    let world = World::with(vec![function("told", 1)]).await;
+    world.fake.on("told", |context, _| match (context.attempt, context.attempt == context.attempts_max) {
+        (1, false) => Act::crash("killed"),
+        (_, false) => Act::fail(FailureCode::Exception, "not the last"),
+        (_, true) => Act::fail(FailureCode::Exception, "the last"),
+    });
+    let id = world.submit("told", "x").await;
+    let job = world.ends(id).await;
+    let error = job.error.expect("it failed").message;
+    assert_eq!((job.state, job.tally.attempts, error.as_str()), (State::Failed, 4, "the last"));
+    let id = world.queue.retry(id).await.expect("a dead letter").id;
+    let job = world.ends(id).await;
+    let error = job.error.expect("it failed").message;
+    assert_eq!((job.tally.attempts, error.as_str()), (7, "the last"), "a life of its own");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashed_job_runs_again_before_the_jobs_behind_it() {
     let world = World::with_slow_settlements(vec![function("fragile", 1)], Duration::from_millis(200)).await;
     world.fake.on("fragile", |context, input| match (context.attempt, input) {

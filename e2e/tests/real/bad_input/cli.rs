@@ -1,9 +1,9 @@
 //! Command lines that cannot be followed. Where a server is asked, it goes on.
 
-use kvern_e2e::Server;
 use kvern_e2e::files::write;
+use kvern_e2e::{Server, needs};
 
-use super::stage::{GOOD, Shared, nothing_is_lost, run_in, run_of};
+use super::stage::{GOOD, Shared, nothing_is_lost, run_in, run_of, run_under};
 use super::table::told;
 
 static SERVER: Shared =
@@ -11,14 +11,38 @@ static SERVER: Shared =
 
 #[test]
 fn port_taken() {
+    if !needs::root() {
+        return;
+    }
     let Some(server) = SERVER.get() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), "kvern.toml", GOOD);
     let listen = server.http.address.to_string();
     let run =
         nothing_is_lost(&server.http, || run_in(folder.path(), &["serve", "--data", "data", "--listen", &listen]));
-    told("a port that is taken").is(&run_of(&run));
+    told("a port that is taken, as root").is(&run_of(&run));
     assert!(run.2.contains(&format!("process {}", server.pid())), "it is ours: {}", run.2);
+    assert!(!folder.path().join("data").exists(), "nothing was touched");
+}
+
+#[test]
+fn port_taken_by_who_knows_whom() {
+    if !needs::programs(&["setpriv"]) {
+        return;
+    }
+    let Some(server) = SERVER.get() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), "kvern.toml", GOOD);
+    let listen = server.http.address.to_string();
+    let serve = ["serve", "--data", "data", "--listen", &listen];
+    // Root without this right sees no more of the server than its own user does.
+    let under: &[&str] = match rustix::process::geteuid().is_root() {
+        true => &["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"],
+        false => &[],
+    };
+    let run = nothing_is_lost(&server.http, || run_under(under, folder.path(), &serve));
+    told("a port that is taken").is(&run_of(&run));
+    assert!(run.2.contains(&format!("(uid {})", rustix::process::geteuid().as_raw())), "it is ours: {}", run.2);
     assert!(!folder.path().join("data").exists(), "nothing was touched");
 }
 

@@ -88,3 +88,15 @@ fn bad_address() {
     let folder = folder(GOOD);
     told("an address that is none").is(&run_of(&serve(folder.path(), &["--listen", "8080"])));
 }
+
+#[test]
+fn data_directory_around_the_functions() {
+    let folder = folder(GOOD);
+    let inner = folder.path().join("app");
+    write(&inner, "kvern.toml", GOOD);
+    let run = run_in(&inner, &["serve", "--data", ".", "--listen", "127.0.0.1:0"]);
+    told("a data directory that holds the functions").is(&run_of(&run));
+    let run = run_in(&inner, &["serve", "--data", "..", "--listen", "127.0.0.1:0"]);
+    told("a data directory that holds the functions").is(&run_of(&run));
+    assert_eq!(std::fs::read_dir(&inner).expect("a folder").count(), 1, "nothing was touched");
+}

@@ -123,7 +123,19 @@ pub(crate) fn word<'a>(document: &'a Value, key: &str) -> &'a str {
 
 /// Runs `kvern` in a folder, with no server given and no settings from outside.
 pub(crate) fn run_in(folder: &std::path::Path, arguments: &[&str]) -> Run {
-    let mut command = Command::new(kvern());
+    run_under(&[], folder, arguments)
+}
+
+/// The same, started by another program.
+pub(crate) fn run_under(under: &[&str], folder: &std::path::Path, arguments: &[&str]) -> Run {
+    let mut command = match under {
+        [] => Command::new(kvern()),
+        [program, its_own @ ..] => {
+            let mut command = Command::new(program);
+            command.args(its_own).arg(kvern());
+            command
+        }
+    };
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KVERN_")) {
         command.env_remove(name);
     }

@@ -1,6 +1,6 @@
 //! The exit codes of `kvern --help`, each by a case that a script meets.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use kvern_e2e::{Server, kvern};
 use rustix::process::Signal;
@@ -129,4 +129,27 @@ fn a_server_that_is_not_there_is_code_six() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(6), "{said}");
     assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("kvern dev"), "what to try: {said}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_no_success() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    let id = server.http.submit("good", "x");
+    assert_eq!(server.http.finished(&id)["state"], "succeeded");
+    let run = |verb: &[&str], stdout: Stdio| {
+        let mut command = Command::new(kvern());
+        command.args(verb).env("KVERN_SERVER", format!("http://{}", server.http.address)).stdout(stdout);
+        let output = command.stdin(Stdio::null()).output().expect("kvern runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for verb in [&["jobs", "result", &id][..], &["jobs", "list"], &["jobs", "get", &id, "-o", "json"], &["token"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("full(4)");
+        let (code, said) = run(verb, full.into());
+        assert_eq!(code, Some(1), "{verb:?} {said}");
+        assert!(said.contains("the output could not be written: No space left on device"), "{verb:?} {said}");
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(run(verb, writer.into()).0, Some(0), "{verb:?}: a reader may go");
+    }
 }

@@ -36,6 +36,9 @@ fn a_function_fails_is_retried_becomes_a_dead_letter_is_mended_and_succeeds() {
     assert_eq!(code, 0, "{said}");
     let job = server.http.finished(id);
     assert_eq!((&job["state"], &job["error"]), (&"succeeded".into(), &Value::Null), "{job}");
+    assert_eq!((&job["attempt"], &job["attempts_max"]), (&4.into(), &6.into()), "a life of its own: {job}");
+    let (_, shown, _) = server.cli(&["jobs", "get", id]);
+    assert!(shown.contains("attempt   4/6"), "{shown}");
     let (code, result, _) = server.cli(&["jobs", "result", id]);
     assert_eq!((code, result.as_str()), (0, "{\"each\":10.0}"));
 }

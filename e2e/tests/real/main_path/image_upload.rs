@@ -42,6 +42,7 @@ fn server() -> Option<Server> {
 #[test]
 fn a_posted_photograph_becomes_three_thumbnails() {
     let Some(server) = server() else { return };
+    let readme = std::fs::read_to_string(server.home.join("README.md")).expect("the example's README");
     for photo in ["chelsea.png", "rocket.jpg", "china.jpg"] {
         let kind = if photo.ends_with("png") { "image/png" } else { "image/jpeg" };
         let bytes = std::fs::read(server.home.join("photos").join(photo)).expect("a photograph");
@@ -51,7 +52,13 @@ fn a_posted_photograph_becomes_three_thumbnails() {
         let job = server.http.finished(&id);
         assert_eq!(job["state"], "succeeded", "{job}");
         assert_eq!(job["input_bytes"], bytes.len());
-        let result = server.http.get(&format!("/v1/jobs/{id}/result")).json();
+        let result = server.http.get(&format!("/v1/jobs/{id}/result"));
+        if photo == "chelsea.png" {
+            let shown = readme.lines().find(|line| line.starts_with("{\"thumbnails\"")).expect("the README shows it");
+            let shown = shown.trim_end_matches('…').replace("019…", &id);
+            assert!(result.text().starts_with(&shown), "{} is not {shown}", result.text());
+        }
+        let result = result.json();
         let thumbnails = result["thumbnails"].as_array().expect("thumbnails");
         assert_eq!(thumbnails.len(), SIDES.len());
         for (thumbnail, side) in thumbnails.iter().zip(SIDES) {

@@ -96,6 +96,10 @@ fn a_full_disk_refuses_new_jobs_and_keeps_the_others() {
         assert_eq!(http.get(&format!("/v1/jobs/{id}/result")).text(), "done\n", "stored although the disk is full");
     }
     assert_eq!(submit(http).status, 503);
+    let call = http.ask("POST", "/v1/functions/wait", &[], &vec![b'x'; 100_000]);
+    assert_eq!((call.status, &call.json()["code"]), (503, &"no_space".into()), "{}", call.text());
+    assert_eq!((call.header("kvern-error"), call.header("retry-after")), (Some("platform"), Some("10")));
+    assert_eq!(http.ask("POST", "/v1/functions/wait", &[], b"x").status, 200, "what fits into memory needs no disk");
     assert_eq!((http.get("/healthz").status, http.get("/readyz").status), (200, 503));
 
     std::fs::remove_file(filler).expect("room again");

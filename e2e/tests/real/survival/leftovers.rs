@@ -2,6 +2,8 @@
 //! server, none of them stays; and whoever hears of the end hears of it after they have gone. Only a server that was
 //! killed can wait for nobody.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use kvern_e2e::{Server, needs, until, until_within};
@@ -140,4 +142,29 @@ fn nothing_is_left_behind_by_a_cancel() {
         assert_eq!(stage.server.http.finished(&id)["state"], "cancelled");
     }
     stage.is_clean("a cancel");
+}
+
+#[test]
+fn the_input_of_a_call_is_gone_after_a_kill_and_a_start() {
+    let mut server = Server::start(&[("kvern.toml", "[functions.same]\nexec = [\"cat\"]\n")]);
+    let mut caller = TcpStream::connect(server.http.address).expect("the server listens");
+    let head = "POST /v1/functions/same HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n";
+    caller.write_all(head.as_bytes()).expect("sent");
+    caller.write_all(&[b'x'; 500_000]).expect("sent");
+    let folder = server.data.join("run");
+    let kept = || -> Vec<_> { files_below(&folder).into_iter().filter(|path| path.contains("call-")).collect() };
+    until("the input to be in a file", || (kept().len() == 1).then_some(()));
+    server.kill();
+    assert_eq!(kept().len(), 1, "nobody was left to remove it");
+    server.restart();
+    assert_eq!(kept(), [""; 0]);
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_entry = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => files_below(&entry.path()),
+        _ => vec![entry.path().to_string_lossy().into_owned()],
+    };
+    entries.flat_map(of_entry).collect()
 }

@@ -63,13 +63,7 @@ fn what_needs_a_file_is_put_off_while_there_are_none() {
     for client in [&mut uploader, &mut looker] {
         assert_eq!(client.ask("GET", "/healthz", 0).0, 200);
     }
-    until("everything else to have given its files back", || {
-        let metrics = String::from_utf8(looker.ask("GET", "/metrics", 0).2).expect("text");
-        let function = String::from_utf8(looker.ask("GET", "/v1/functions/same", 0).2).expect("text");
-        let is_quiet = metrics.lines().any(|line| line == "kvern_http_connections 2");
-        (is_quiet && function.contains(r#""state":"ready""#)).then_some(())
-    });
-    limit(&server, Some(lowest_unused(server.pid())));
+    leave_no_files(&server, &mut looker);
     let (status, has_retry_after, _) = looker.ask("GET", "/v1/jobs", 0);
     assert_eq!((status, has_retry_after), (503, true));
     // The last: its connection is closed after the answer, which gives a file back.
@@ -77,6 +71,33 @@ fn what_needs_a_file_is_put_off_while_there_are_none() {
     limit(&server, None);
     assert_eq!(looker.ask("GET", "/v1/jobs", 0).0, 200);
     assert_eq!(looker.submit(100_000), (202, false));
+}
+
+#[test]
+fn a_call_that_needs_a_file_is_put_off_and_not_called_a_failure() {
+    let server = Server::start(FILES);
+    let (mut caller, mut looker) = (Kept::to(&server.http), Kept::to(&server.http));
+    for client in [&mut caller, &mut looker] {
+        assert_eq!(client.ask("GET", "/healthz", 0).0, 200);
+    }
+    leave_no_files(&server, &mut looker);
+    let (status, has_retry_after, problem) = caller.ask("POST", "/v1/functions/same", 100_000);
+    let problem = String::from_utf8_lossy(&problem);
+    assert!((status, has_retry_after) == (503, true) && problem.contains("too_busy"), "{status} {problem}");
+    limit(&server, None);
+    let same = server.http.ask("POST", "/v1/functions/same", &[], &[b'x'; 100_000]);
+    assert_eq!((same.status, same.body.len()), (200, 100_000));
+}
+
+/// Lets the server open nothing more. Two clients are connected.
+fn leave_no_files(server: &Server, looker: &mut Kept) {
+    until("everything else to have given its files back", || {
+        let metrics = String::from_utf8(looker.ask("GET", "/metrics", 0).2).expect("text");
+        let function = String::from_utf8(looker.ask("GET", "/v1/functions/same", 0).2).expect("text");
+        let is_quiet = metrics.lines().any(|line| line == "kvern_http_connections 2");
+        (is_quiet && function.contains(r#""state":"ready""#)).then_some(())
+    });
+    limit(server, Some(lowest_unused(server.pid())));
 }
 
 /// Sets the server's limit, or takes it back to the hard one, which it has from us.

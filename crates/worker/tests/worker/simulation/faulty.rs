@@ -27,7 +27,7 @@ pub(crate) struct FaultyQueue {
     pub(crate) slowness: Duration,
     /// Before a settlement is stored.
     pub(crate) settles_take: Duration,
-    /// Whether there is no room for settlements.
+    /// Whether there is no room for settlements and for large inputs of calls.
     pub(crate) is_full: Arc<AtomicBool>,
     /// Whether large results cannot be staged.
     pub(crate) is_scarce: Arc<AtomicBool>,
@@ -185,5 +185,12 @@ impl Queue for FaultyQueue {
 
     fn health(&self) -> Result<(), Error> {
         self.inner.health()
+    }
+
+    fn room(&self) -> Result<(), Error> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Error::NoSpace("a full disk".to_owned()));
+        }
+        self.inner.room()
     }
 }
