@@ -12,16 +12,28 @@ use crate::plain::{plain, plain_but_styles, plain_json, take_plain};
 /// A reader that has gone is the reader's right: the rest is not written, and nothing is said. Anything else ends the
 /// program, because whoever has only a part of the data must hear of it. Servers print no data.
 pub(crate) fn data(bytes: &[u8]) {
+    write(bytes);
+}
+
+/// Writes a piece of what has no end. Without its reader there is nothing left to do.
+fn piece(bytes: &[u8]) {
+    if !write(bytes) {
+        std::process::exit(0);
+    }
+}
+
+/// False if the reader has gone.
+fn write(bytes: &[u8]) -> bool {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-    if let Err(error) = written
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        let stop = Stop::failed(format!("the output could not be written: {error}"))
-            .hint("what was printed is not whole: make room where it goes");
-        say(&stop.to_string());
-        std::process::exit(stop.code as i32);
+    let Err(error) = written else { return true };
+    if error.kind() == ErrorKind::BrokenPipe {
+        return false;
     }
+    let stop = Stop::failed(format!("the output could not be written: {error}"))
+        .hint("what was printed is not whole: make room where it goes");
+    say(&stop.to_string());
+    std::process::exit(stop.code as i32);
 }
 
 /// Writes a piece of a log: as it is for programs and pipes, harmless for a person. The beginning of a character that is
@@ -29,9 +41,9 @@ pub(crate) fn data(bytes: &[u8]) {
 pub(crate) fn log(piece: &[u8], pending: &mut Vec<u8>) {
     if std::io::stdout().is_terminal() {
         pending.extend_from_slice(piece);
-        data(take_plain(pending).as_bytes());
+        self::piece(take_plain(pending).as_bytes());
     } else {
-        data(piece);
+        self::piece(piece);
     }
 }
 
@@ -40,9 +52,9 @@ pub(crate) fn line(text: &str) {
     data(format!("{}\n", plain(text)).as_bytes());
 }
 
-/// Writes a line of data behind words of our own.
+/// Writes a line of a log behind words of our own.
 pub(crate) fn line_of(whose: &str, text: &str) {
-    data(format!("{} {}\n", paint(&plain(whose), Colour::Dim), plain(text)).as_bytes());
+    piece(format!("{} {}\n", paint(&plain(whose), Colour::Dim), plain(text)).as_bytes());
 }
 
 /// Tells the person something.
@@ -58,7 +70,7 @@ pub(crate) fn json(value: &serde_json::Value) {
 
 /// A JSON document on a line of its own, where documents come one after the other.
 pub(crate) fn json_line(value: &serde_json::Value) {
-    data(format!("{}\n", plain_json(&value.to_string())).as_bytes());
+    piece(format!("{}\n", plain_json(&value.to_string())).as_bytes());
 }
 
 /// Rows under headings, in columns as wide as they must be.

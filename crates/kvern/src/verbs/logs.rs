@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 
 use crate::cli::{Format, Global, Logs};
@@ -29,16 +30,30 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Outcome {
     if jobs.is_empty() {
         print::say("no jobs yet");
     }
+    let (tell, started) = mpsc::unbounded_channel();
     for job in jobs.iter().rev() {
-        print_log(global.output, &client, show::text(job, "function"), show::text(job, "id"), false).await?;
+        let (function, id) = (show::text(job, "function"), show::text(job, "id"));
+        if logs.follow && show::text(job, "state") == "running" {
+            // Its log is printed as one that starts: whole, and as it grows.
+            let _ = tell.send((function.to_owned(), id.to_owned()));
+        } else {
+            print_log(global.output, &client, function, id, false).await?;
+        }
     }
-    if logs.follow { follow(global.output, &client, logs).await } else { Ok(()) }
+    if logs.follow { follow(global.output, &client, logs, (tell, started)).await } else { Ok(()) }
 }
 
+/// Function and id of a job.
+type Named = (String, String);
+
 /// Follows the event stream of the console and the log of each job that starts.
-async fn follow(format: Format, client: &Client, logs: &Logs) -> Outcome {
+async fn follow(
+    format: Format,
+    client: &Client,
+    logs: &Logs,
+    (tell, mut started): (UnboundedSender<Named>, UnboundedReceiver<Named>),
+) -> Outcome {
     print::say("waiting for jobs (Ctrl-C ends)");
-    let (tell, mut started) = tokio::sync::mpsc::unbounded_channel::<(String, String)>();
     let wanted = logs.function.clone();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let events = client.stream("/ui/events", move |piece| {
@@ -69,7 +84,7 @@ async fn follow(format: Format, client: &Client, logs: &Logs) -> Outcome {
 }
 
 /// Takes the whole lines from a stream of server-sent events and gives the jobs named in them.
-fn take_moves(buffer: &mut Vec<u8>) -> Vec<(String, String)> {
+fn take_moves(buffer: &mut Vec<u8>) -> Vec<Named> {
     let Some(end) = buffer.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
     let whole: Vec<u8> = buffer.drain(..=end).collect();
     let text = String::from_utf8_lossy(&whole);

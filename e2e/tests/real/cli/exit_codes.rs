@@ -1,8 +1,9 @@
 //! The exit codes of `kvern --help`, each by a case that a script meets.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use kvern_e2e::{Server, kvern};
+use kvern_e2e::{Server, kvern, until};
 use rustix::process::Signal;
 
 const MANIFEST: &str = "\
@@ -18,6 +19,9 @@ exec = [\"sh\", \"-c\", \"exit 1\"]
 [functions.slow]
 exec = [\"sleep\", \"1000\"]
 timeout = \"10m\"
+
+[functions.ticks]
+exec = [\"sh\", \"-c\", \"while echo tick >&2; do sleep 0.05; done\"]
 ";
 const NOBODY: &str = "01890000-0000-7000-8000-000000000000";
 
@@ -151,5 +155,23 @@ fn output_that_cannot_be_written_is_no_success() {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         assert_eq!(run(verb, writer.into()).0, Some(0), "{verb:?}: a reader may go");
+    }
+}
+
+#[test]
+fn following_ends_with_its_reader() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    let id = server.http.submit("ticks", "");
+    until("a log of the running job", || {
+        (!server.http.get(&format!("/v1/jobs/{id}/logs")).body.is_empty()).then_some(())
+    });
+    for verb in [&["logs", "ticks", "--follow"][..], &["jobs", "logs", &id, "--follow"]] {
+        let mut command = Command::new(kvern());
+        command.args(verb).env("KVERN_SERVER", format!("http://{}", server.http.address));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("kvern runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        assert!(lines.next().expect("a line").expect("text").contains("tick"), "{verb:?}");
+        drop(lines);
+        assert_eq!(child.wait().expect("it ends").code(), Some(0), "{verb:?}");
     }
 }
