@@ -33,6 +33,7 @@ pub(crate) struct Options {
 
 /// A server that is wired and not yet serving.
 pub(crate) struct Server {
+    data: PathBuf,
     listener: TcpListener,
     gateway: kvern_gateway::Parts,
     queue: Arc<dyn Queue>,
@@ -47,6 +48,7 @@ pub(crate) struct Server {
 /// Gives a running server another manifest.
 #[derive(Clone)]
 pub(crate) struct Reloader {
+    data: PathBuf,
     queue: Arc<dyn Queue>,
     worker: Arc<Worker>,
     functions: watch::Sender<Arc<Functions>>,
@@ -98,13 +100,15 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         extra: console(&queue, &functions),
     };
     let (tell_ready, ready) = oneshot::channel();
-    let preparing = Arc::clone(&worker);
+    let (preparing, store) = (Arc::clone(&worker), data.clone());
     let prepared = tokio::spawn(async move {
         preparing.set_functions(options.manifest.functions).await;
         // Only `dev` waits for this.
         let _ = tell_ready.send(());
+        forget_old(store, &preparing).await;
     });
     Ok(Server {
+        data,
         listener: options.listener,
         gateway,
         queue,
@@ -123,6 +127,7 @@ impl Server {
     /// Where manifests go while it runs.
     pub(crate) fn reloader(&self) -> Reloader {
         Reloader {
+            data: self.data.clone(),
             queue: Arc::clone(&self.queue),
             worker: Arc::clone(&self.worker),
             functions: self.functions.clone(),
@@ -171,8 +176,23 @@ impl Reloader {
         self.functions.send_replace(Arc::new(functions));
         let loaded = self.worker.set_functions(manifest.functions).await;
         self.ears.reload_ended(&loaded);
+        forget_old(self.data.clone(), &self.worker).await;
         tracing::info!(manifest = %manifest.path.display(), "reloaded");
         loaded
+    }
+}
+
+/// Removes the copies and packages that nothing needs: otherwise each save would leave a copy of its function. What is
+/// in use is asked after the versions have switched; another reload that begins now holds its own store.
+async fn forget_old(data: PathBuf, worker: &Worker) {
+    let in_use = worker.versions_in_use();
+    let forgotten = tokio::task::spawn_blocking(move || prepare::forget_old(&data, &in_use)).await;
+    match forgotten.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked))) {
+        Ok(0) => {}
+        Ok(versions) => tracing::debug!(versions, "old versions are forgotten"),
+        Err(error) => {
+            tracing::warn!(%error, "old versions of functions cannot be removed; the next reload tries again");
+        }
     }
 }
 

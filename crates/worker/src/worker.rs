@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use kvern_core::{Function, FunctionName};
 use kvern_queue::{Clock, Leased, Queue, Settlement};
-use kvern_runtime::{Call, CallError, Invoke, Reply, Runtime};
+use kvern_runtime::{Call, CallError, Invoke, Reply, Runtime, Version};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -110,6 +110,12 @@ impl Worker {
     #[must_use]
     pub fn versions(&self) -> Vec<(FunctionName, String)> {
         self.shared.floor(|floor, _| floor.versions())
+    }
+
+    /// The versions whose code is needed: those that run, and older ones in which an attempt has not ended yet.
+    #[must_use]
+    pub fn versions_in_use(&self) -> Vec<(FunctionName, Version)> {
+        self.shared.floor(|floor, _| floor.in_use())
     }
 }
 

@@ -216,7 +216,7 @@ impl<'a> Watch<'a> {
 
 /// Variables that keep an installer's temporary files and its cache in the data directory, like everything that we write.
 fn inside(scratch: &Path, packages: &Path) -> impl Iterator<Item = (OsString, OsString)> {
-    let cache = packages.join(".cache");
+    let cache = packages.join(store::CACHE);
     let caches = [("PIP_CACHE_DIR", "pip"), ("UV_CACHE_DIR", "uv"), ("npm_config_cache", "npm")];
     let caches = caches.map(|(variable, name)| (variable.into(), cache.join(name).into()));
     std::iter::once(("TMPDIR".into(), scratch.into())).chain(caches)
