@@ -83,6 +83,16 @@ impl Floor {
         wanted
     }
 
+    /// Whether a function does not go on before the queue has room.
+    pub(crate) fn awaits_room(&self) -> bool {
+        self.lanes.values().any(|lane| lane.awaits_room)
+    }
+
+    /// The queue has room.
+    pub(crate) fn has_room(&mut self) {
+        self.lanes.values_mut().for_each(|lane| lane.awaits_room = false);
+    }
+
     /// Takes a slot, if one is free.
     pub(crate) fn take(&mut self, shared: &Arc<Shared>, function: &FunctionName) -> Option<Slot> {
         let lane = self.lanes.get_mut(function)?;

@@ -141,6 +141,14 @@ impl World {
         Self::assemble(functions, fake, runtime, settings(), scarce).await
     }
 
+    /// A worker whose queue has room for outcomes only while the switch is on.
+    pub(crate) async fn with_little_room(functions: Vec<Function>, is_low: &Arc<AtomicBool>) -> Self {
+        let fake = Fake::new();
+        let runtime = Arc::new(fake.clone());
+        let low = |queue| Arc::new(FaultyQueue::low(queue, Arc::clone(is_low))) as Arc<dyn Queue>;
+        Self::assemble(functions, fake, runtime, settings(), low).await
+    }
+
     async fn assemble(
         functions: Vec<Function>,
         fake: Fake,
