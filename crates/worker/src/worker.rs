@@ -198,8 +198,7 @@ impl Shared {
             function: leased.job.function.clone(),
             attempt: leased.job.tally.attempts + 1,
             outcome: None,
-            wait: Duration::ZERO,
-            run: Duration::ZERO,
+            times: None,
         };
         let settlements = Arc::clone(&self.settlements);
         self.stations.spawn(async move {

@@ -141,6 +141,8 @@ async fn waits_for_room(world: &World, give_room: impl FnOnce()) {
         let job = world.job(*id).await;
         assert_eq!((job.tally.attempts, job.error), (0, None));
     }
+    assert!(world.ears.count("released roomy not run") > 0, "they were given back");
+    assert_eq!(world.ears.count("released roomy after a run"), 0, "no measurement of what did not happen");
     give_room();
     for id in ids {
         let job = world.reaches(id, State::Succeeded).await;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kvern_core::{Door, Function, Job, JobId, Keep, Mode, Outcome, RetryPolicy, Scale, State, UnixMs};
 use kvern_queue::{Clock, MemoryQueue, NewJob, Queue};
 use kvern_runtime::{Body, Call, CallError, Fake, FunctionVersion, Invoke, Reply, Runtime, Version};
-use kvern_worker::{Drained, LoadError, Observer, Parts, Settings, Worker};
+use kvern_worker::{Drained, LoadError, Observer, Parts, Settings, Settled, Worker};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -280,6 +280,12 @@ impl Ears {
 }
 
 impl Observer for Ears {
+    fn job_settled(&self, settled: &Settled<'_>) {
+        let end = settled.outcome.map_or("released", Outcome::as_str);
+        let has_run = if settled.times.is_some() { "after a run" } else { "not run" };
+        self.note(format!("{end} {} {has_run}", settled.function));
+    }
+
     fn call_finished(&self, function: &kvern_core::FunctionName, outcome: &Outcome, _run: Duration) {
         self.note(format!("call {function} {}", outcome.as_str()));
     }
