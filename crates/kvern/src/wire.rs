@@ -92,7 +92,10 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         conditions: conditions(&ears),
         clock,
         settings: kvern_gateway::Settings {
-            limits: crate::files::fit(options.gateway.limits, options.slots),
+            limits: crate::files::fit(
+                kvern_gateway::Limits { drain: options.drain, ..options.gateway.limits },
+                options.slots,
+            ),
             ..options.gateway
         },
         metrics: Arc::clone(&metrics),
@@ -155,8 +158,7 @@ impl Server {
         let (gateway, worker) = tokio::join!(gateway, worker);
         self.prepared.abort();
         self.queue.close().await;
-        let left = worker.map(|drained| format!("{drained:?}")).unwrap_or_else(|error| error.to_string());
-        tracing::info!(worker = left, gateway = ?gateway.ok(), "stopped");
+        tell_end(worker.as_ref().ok(), gateway.as_ref().ok());
         match failure {
             None => Ok(()),
             Some(error) => Err(Stop::failed(format!("the queue failed: {error}"))
@@ -204,6 +206,23 @@ fn tell_removed(queue: &dyn Queue, manifest: &Manifest, ears: &Ears) {
             ears.removed(&function, waiting);
         }
     }
+}
+
+/// Says how the drain went; none for a part that panicked, which was logged then.
+fn tell_end(worker: Option<&kvern_worker::Drained>, gateway: Option<&kvern_gateway::Drained>) {
+    let unsettled = worker.map_or(0, |worker| worker.unsettled);
+    let stuck = worker.map_or(0, |worker| worker.stuck);
+    let cut_off = gateway.map_or(0, |gateway| gateway.cut_off);
+    if unsettled + stuck + cut_off > 0 {
+        tracing::warn!(
+            outcomes_lost = unsettled,
+            instances_stuck = stuck,
+            requests_cut_off = cut_off,
+            "the time to stop was too short for all: jobs whose outcomes are lost run again at the next start; --drain \
+             gives more time"
+        );
+    }
+    tracing::info!(?worker, ?gateway, "stopped");
 }
 
 /// Waits for the stop signal, or for the end of a queue that failed: then the rest must stop too.

@@ -135,7 +135,7 @@ async fn take_over(shared: &Arc<Shared>, new: Arc<FunctionVersion>) -> Result<Ve
         None
     });
     if let Some(instance) = refused {
-        stop_instance(instance, shared.grace()).await;
+        stop_instance(instance, shared.grace(), &shared.too_late).await;
     }
     shared.observer.version_switched(&new, old.as_ref().map(|old| &old.version));
     Ok(new.version.clone())

@@ -253,7 +253,7 @@ impl Station {
     /// Stops the instance, if there is one.
     pub(crate) async fn stop_instance(&mut self, grace: Duration) {
         let Some(instance) = self.instance.take() else { return };
-        stop_instance(instance, grace).await;
+        stop_instance(instance, grace, &self.shared.too_late).await;
         if let Some(version) = self.serving.version() {
             self.shared.observer.instance_stopped(version);
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use kvern_core::{Attempt, Failure, FailureCode, Job, Outcome, RetryPolicy, UnixMs, next};
 use kvern_queue::{LeaseToken, Leased, Payload, Queue, Settlement, Unreadable};
 use kvern_runtime::{Context, FunctionVersion, Input, Log};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout as within};
 
 use crate::attempt::{Ended, Why, attempt};
 use crate::heartbeat::{Holding, Stop};
@@ -267,7 +267,8 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
         Ended::Panicked(panic) => {
             tracing::error!(panic, "an attempt panicked in the worker; its job is released");
             station.stop_instance(grace).await;
-            sleep(PANIC_PAUSE).await;
+            // A drain has no time for it, and starts nothing again. Dropped, the wait leaves nothing behind.
+            let _ = within(PANIC_PAUSE, station.shared.stop_now.cancelled()).await;
             Verdict::Release { has_run: has_instance }
         }
     }

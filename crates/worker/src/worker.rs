@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// What still runs has to stop.
     pub(crate) stop_now: CancellationToken,
+    /// What is being stopped has had its time: one that began before the drain has a longer grace than the drain.
+    pub(crate) too_late: CancellationToken,
     /// Held while functions are prepared and switched: one reload at a time.
     pub(crate) reload: AsyncMutex<()>,
     floor: Mutex<Floor>,
@@ -147,6 +149,7 @@ impl Shared {
             activity: Notify::new(),
             closing: CancellationToken::new(),
             stop_now: CancellationToken::new(),
+            too_late: CancellationToken::new(),
             reload: AsyncMutex::new(()),
             floor: Mutex::new(Floor::new(settings.slots)),
             queue,
@@ -223,7 +226,7 @@ impl Shared {
 
     /// The time between TERM and KILL: shorter in a drain, if the drain is.
     pub(crate) fn grace(&self) -> Duration {
-        if self.closing.is_cancelled() { self.settings.drain_parts().1 } else { self.settings.stop_grace }
+        if self.closing.is_cancelled() { self.settings.drain_parts().grace } else { self.settings.stop_grace }
     }
 
     /// Work in line for an instance whose job was cancelled or taken over need not wait for one to hear of it.

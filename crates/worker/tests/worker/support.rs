@@ -236,6 +236,14 @@ impl World {
         self.worker.call(call(function, input)).await
     }
 
+    /// Stops the worker, whatever it leaves.
+    pub(crate) async fn stop_somehow(self) -> Drained {
+        self.shutdown.cancel();
+        let drained = timeout(LONG, self.running).await.expect("the worker ends").expect("it does not panic");
+        self.hands.abort();
+        drained
+    }
+
     /// Stops the worker, and checks that nothing is left of it.
     pub(crate) async fn stop(self) -> Drained {
         self.shutdown.cancel();
