@@ -40,7 +40,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
                     tracing::warn!(%error, "the queue could not be swept");
                 }
                 complained = true;
-                wait = SWEEP_EVERY_MAX;
+                // As a rule for want of room, which retention is about to make: this is not the time to be slow.
+                wait = SWEEP_EVERY;
                 continue;
             }
         };

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvern_core::limits::INLINE_BYTES_MAX;
+use kvern_core::limits::{INLINE_BYTES_MAX, LEASE_TTL, SWEEP_EVERY};
 use kvern_core::{FailureCode, State};
-use kvern_queue::{Error, Queue};
+use kvern_queue::{Ask, Error, Queue, Want};
 use kvern_runtime::fake::Act;
+use tokio::time::Instant;
 
 use crate::support::{World, function, pass, until};
 
@@ -89,5 +90,23 @@ async fn results_that_never_find_room_end_with_the_attempts() {
     assert_eq!((job.state, job.attempts.len()), (State::Failed, 3));
     assert_eq!(job.error.map(|failure| failure.code), Some(FailureCode::ResultNotStored));
     assert_eq!(world.fake.counts("large").attempts, 3, "nothing ran uncounted");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_leases_are_rescued_as_soon_as_there_is_room() {
+    let is_full = Arc::new(AtomicBool::new(true));
+    let world = World::with_disk(vec![function("hello", 1)], &is_full).await;
+    let lost = world.submit("stranger", "x").await;
+    let wants = vec![Want { function: "stranger".parse().expect("a name"), slots: 1 }];
+    let ask = Ask { worker: "dead".to_owned(), wants, max: 1, wait: Duration::ZERO };
+    assert_eq!(world.queue.lease(ask).await.expect("leased").len(), 1);
+    pass(LEASE_TTL + Duration::from_secs(5)).await;
+    assert_eq!(world.job(lost).await.state, State::Running, "nothing can be written");
+
+    is_full.store(false, Ordering::Relaxed);
+    let begin = Instant::now();
+    world.reaches(lost, State::Queued).await;
+    assert!(begin.elapsed() <= 2 * SWEEP_EVERY, "{:?}", begin.elapsed());
     world.stop().await;
 }

@@ -27,7 +27,7 @@ pub(crate) struct FaultyQueue {
     pub(crate) slowness: Duration,
     /// Before a settlement is stored.
     pub(crate) settles_take: Duration,
-    /// Whether there is no room for settlements.
+    /// Whether there is no room for settlements and sweeps.
     pub(crate) is_full: Arc<AtomicBool>,
     /// Whether large results cannot be staged.
     pub(crate) is_scarce: Arc<AtomicBool>,
@@ -181,6 +181,9 @@ impl Queue for FaultyQueue {
     }
 
     async fn sweep(&self, retention: &Retention, limit: usize) -> Result<Swept, Error> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Error::NoSpace("a full disk".to_owned()));
+        }
         self.inner.sweep(retention, limit).await
     }
 
