@@ -188,7 +188,7 @@ async fn a_call_without_room_may_come_back() {
         let world = World::new(vec![function("roomy", 4)], fake, settings()).await;
         world.fake.leave_no_room("roomy", 1);
         let refused = world.call("roomy", "x").await;
-        assert!(matches!(refused, Err(CallError::Busy { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(CallError::NoRoom { .. })), "{refused:?}");
         assert!(world.call("roomy", "x").await.is_ok());
         world.stop().await;
     }
