@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kvern_core::limits::{
     INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, RESCUED_WITHIN, SETTLEMENTS_UNSYNCED_MAX,
+    WORKER_LISTED_FOR,
 };
 use kvern_core::{FailureCode, State};
 use kvern_queue::{Ask, Queue, Want};
@@ -307,13 +308,13 @@ async fn a_panic_of_ours_releases_the_job() {
 #[tokio::test(start_paused = true)]
 async fn the_worker_announces_its_versions_and_sweeps() {
     let world = World::with(vec![function("hello", 1)]).await;
-    pass(Duration::from_secs(60)).await;
+    pass(2 * WORKER_LISTED_FOR).await;
     let workers = world.queue.workers().await.expect("open");
     assert_eq!(workers.len(), 1);
     assert_eq!(workers[0].functions, world.worker.versions());
     let id = world.submit("hello", "x").await;
     world.ends(id).await;
-    pass(Duration::from_secs(3600 + 35)).await;
+    pass(Duration::from_secs(3600 + 70)).await;
     assert!(world.queue.get(id).await.is_err(), "a job is forgotten after its keep");
     world.stop().await;
 }
