@@ -280,7 +280,7 @@ impl Record {
     fn begin(shared: &Shared, job: Job, version: Option<&Arc<FunctionVersion>>, retry: RetryPolicy) -> Self {
         // The queue's: the record of the job and that of the attempt tell the same time.
         let started_at = job.started_at.unwrap_or_else(|| shared.clock.now());
-        let wait = started_at.since(ready_at(&job));
+        let wait = started_at.since(job.ready_at);
         let record = Self { job, version: version.cloned(), retry, started_at, began: Instant::now(), wait };
         shared.observer.job_started(&Started {
             job: record.job.id,
@@ -321,59 +321,13 @@ impl Record {
     }
 }
 
-/// When the job could have begun this attempt.
-fn ready_at(job: &Job) -> UnixMs {
-    let last = job.attempts.last().map_or(job.created_at, |attempt| attempt.finished_at);
-    job.due_at.unwrap_or(last).max(last)
-}
-
 fn one_line(failure: &Failure) -> String {
     failure.to_string().lines().next().unwrap_or_default().chars().take(200).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use kvern_core::{JobId, State, Tally, id::Sequence};
-
     use super::*;
-
-    fn job(created_at: u64, due_at: Option<u64>, ended: &[u64]) -> Job {
-        let attempt = |at: &u64| Attempt {
-            number: 1,
-            outcome: "failed".to_owned(),
-            started_at: UnixMs(*at),
-            finished_at: UnixMs(*at),
-            version: None,
-            error: None,
-        };
-        Job {
-            id: JobId::new(Sequence::from_bits(1), 1),
-            function: "hello".parse().expect("a name"),
-            state: State::Running,
-            created_at: UnixMs(created_at),
-            due_at: due_at.map(UnixMs),
-            expires_at: None,
-            priority: 4,
-            tags: Vec::new(),
-            content_type: None,
-            input_bytes: 0,
-            tally: Tally::default(),
-            started_at: None,
-            finished_at: None,
-            result: None,
-            error: None,
-            attempts: ended.iter().map(attempt).collect(),
-            cancel_requested: false,
-        }
-    }
-
-    #[test]
-    fn a_job_waits_since_it_could_have_run() {
-        assert_eq!(ready_at(&job(10, None, &[])), UnixMs(10));
-        assert_eq!(ready_at(&job(10, Some(50), &[])), UnixMs(50));
-        assert_eq!(ready_at(&job(10, None, &[20, 30])), UnixMs(30));
-        assert_eq!(ready_at(&job(10, Some(40), &[20, 30])), UnixMs(40));
-    }
 
     #[test]
     fn the_record_of_an_attempt_has_one_line() {

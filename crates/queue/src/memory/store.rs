@@ -148,9 +148,9 @@ impl Store {
         })
     }
 
-    pub(super) fn retry(&mut self, id: JobId) -> Result<Job, Error> {
+    pub(super) fn retry(&mut self, id: JobId, now: UnixMs) -> Result<Job, Error> {
         self.change(id, |entry| {
-            record::redrive(&mut entry.job)?;
+            record::redrive(&mut entry.job, now)?;
             Ok(entry.job.clone())
         })
     }

@@ -367,3 +367,26 @@ async fn the_job_of_a_lost_worker_runs_again_in_time() {
     assert!(begin.elapsed() <= RESCUED_WITHIN, "{:?}", begin.elapsed());
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_begins_when_the_job_can_run() {
+    let world = World::with(vec![function("hello", 1)]).await;
+    let first = world.submit("hello", "x").await;
+    let delay = Duration::from_secs(3600);
+    let due_at = world.ends(first).await.created_at.after(delay);
+    world.fake.on("hello", |context, _| match context.attempt {
+        1 => Act::fail(FailureCode::Exception, "not yet"),
+        2 => Act::fail(FailureCode::Permanent, "never"),
+        _ => Act::echo(),
+    });
+    let late = world.submit_at("hello", "x", Some(due_at)).await;
+    pass(delay).await;
+    assert_eq!(world.ends(late).await.state, State::Failed);
+    pass(delay).await;
+    world.queue.retry(late).await.expect("a dead letter");
+    world.reaches(late, State::Succeeded).await;
+    let waits = world.ears.waits.lock().expect("no panic").clone();
+    assert_eq!(waits.len(), 4);
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+    world.stop().await;
+}

@@ -35,6 +35,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Ears {
     pub(crate) told: Mutex<Vec<String>>,
+    /// How long each attempt had waited.
+    pub(crate) waits: Mutex<Vec<Duration>>,
 }
 
 /// A function that allows this many attempts at once in as many instances, and fails for good after `attempts`.
@@ -175,12 +177,16 @@ impl World {
     }
 
     pub(crate) async fn submit(&self, function: &str, input: impl Into<Bytes>) -> JobId {
+        self.submit_at(function, input, None).await
+    }
+
+    pub(crate) async fn submit_at(&self, function: &str, input: impl Into<Bytes>, not_before: Option<UnixMs>) -> JobId {
         let job = NewJob {
             function: function.parse().expect("a name"),
             input: input.into().into(),
             content_type: Some("text/plain".to_owned()),
             idempotency: None,
-            not_before: None,
+            not_before,
             expires_at: None,
             priority: 4,
             tags: Vec::new(),
@@ -292,6 +298,9 @@ impl Observer for Ears {
         let end = settled.outcome.map_or("released", Outcome::as_str);
         let has_run = if settled.times.is_some() { "after a run" } else { "not run" };
         self.note(format!("{end} {} {has_run}", settled.function));
+        if let Some(times) = settled.times {
+            self.waits.lock().expect("no panic").push(times.wait);
+        }
     }
 
     fn call_finished(&self, function: &kvern_core::FunctionName, outcome: &Outcome, _run: Duration) {
