@@ -7,10 +7,12 @@ pub mod browser;
 pub mod files;
 pub mod http;
 pub mod needs;
+pub mod nobody;
 pub mod server;
 pub mod wait;
 
 pub use browser::Page;
 pub use http::{Answer, Http};
+pub use nobody::Nobody;
 pub use server::{Server, Start, kvern};
 pub use wait::{until, until_within};

@@ -23,6 +23,9 @@ pub struct Job {
     pub created_at: UnixMs,
     /// When it may run next; set while it is scheduled.
     pub due_at: Option<UnixMs>,
+    /// Since when it can run, or from when on: when it was accepted or due, when another attempt was, when its last one was
+    /// cut off, when somebody asked for another life of it. A release does not change it.
+    pub ready_at: UnixMs,
     /// It fails if it has not started by then.
     pub expires_at: Option<UnixMs>,
     /// 0 (last) to 9 (first).

@@ -46,6 +46,9 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 pub const LEASE_TTL: Duration = Duration::from_secs(9);
 /// The jobs of a lost worker run again within this time.
 pub const RESCUED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a worker is listed after its last word. Nothing hangs on it, as leases do on theirs, so an idle server need not
+/// wake up for it often.
+pub const WORKER_LISTED_FOR: Duration = Duration::from_secs(60);
 /// How often leases that have run out are looked for while jobs run.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// How often a worker renews its leases; a cancellation reaches an attempt within this time.

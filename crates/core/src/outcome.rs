@@ -66,8 +66,11 @@ pub enum FailureCode {
     ProtocolError,
     /// The function could not be started: a syntax error, a missing file, a requirement that cannot be installed.
     CannotStart,
-    /// The server or the machine had no room for the attempt (descriptors, processes, memory): it does not count.
+    /// The server or the machine had no room for the attempt (descriptors, processes, memory): nothing ran, and it does
+    /// not count.
     NoRoom,
+    /// The function ran and its result could not be stored: a full disk. It counts, for what it did is done.
+    ResultNotStored,
     /// The job's `expires_at` passed before it ran.
     Expired,
     /// Too many attempts were cut off by the death of the server or worker.
@@ -164,7 +167,8 @@ impl FailureCode {
             | Self::OutOfMemory
             | Self::ProtocolError
             | Self::CannotStart
-            | Self::NoRoom => true,
+            | Self::NoRoom
+            | Self::ResultNotStored => true,
             Self::Permanent
             | Self::BadInput
             | Self::ResultTooLarge
@@ -190,6 +194,7 @@ impl FailureCode {
             Self::ProtocolError => "protocol_error",
             Self::CannotStart => "cannot_start",
             Self::NoRoom => "no_room",
+            Self::ResultNotStored => "result_not_stored",
             Self::Expired => "expired",
             Self::Interrupted => "interrupted",
             Self::Damaged => "damaged",

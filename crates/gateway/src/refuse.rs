@@ -150,6 +150,12 @@ impl From<CallError> for Problem {
                     .hint("call again later, or submit a job: POST to the same path with /jobs")
                     .retry_after(retry_after_s)
             }
+            CallError::NoRoom { function, retry_after_s } => Self::new(
+                Code::TooBusy,
+                format!("the server has no open files, processes or memory to spare for `{function}`; nothing ran"),
+            )
+            .hint("call again later, or submit a job: it waits until there is room")
+            .retry_after(retry_after_s),
             CallError::Stopping => stopping(),
             CallError::NoSpace(inner) => no_space_for_call(&inner),
             CallError::Scarce(inner) => scarce(&inner),

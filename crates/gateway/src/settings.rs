@@ -44,7 +44,7 @@ pub struct Limits {
     pub write: Duration,
     /// How long a call waits for a free slot.
     pub patience: Duration,
-    /// Time that open requests are given when the gateway stops.
+    /// Time that open requests are given when the gateway stops; `--drain` sets it.
     pub drain: Duration,
 }
 

@@ -130,7 +130,7 @@ pub(crate) struct Serve {
     /// Attempts at once over all functions.
     #[arg(long, env = "KVERN_SLOTS", value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(SLOTS))]
     pub(crate) slots: u32,
-    /// How long running jobs may go on after SIGTERM.
+    /// How long the server takes to stop after SIGTERM, at most: running jobs and calls may go on for most of it.
     #[arg(long, env = "KVERN_DRAIN", value_name = "TIME", default_value = "20s", value_parser = duration)]
     pub(crate) drain: Duration,
 }

@@ -118,10 +118,13 @@ impl Fare {
 
 impl Observer for Ears {
     fn job_settled(&self, settled: &Settled<'_>) {
-        let metrics = self.metrics.function(settled.function);
-        metrics.observe_wait(settled.wait);
-        metrics.observe_run(settled.run);
-        metrics.finished(settled.outcome.map_or("interrupted", Outcome::as_str));
+        // A job that was given back before anything ran was no attempt.
+        if let Some(times) = settled.times {
+            let metrics = self.metrics.function(settled.function);
+            metrics.observe_wait(times.wait);
+            metrics.observe_run(times.run);
+            metrics.finished(settled.outcome.map_or("interrupted", Outcome::as_str));
+        }
         if self.lines == Lines::EachJob {
             print_job(settled);
         }
@@ -219,7 +222,8 @@ fn print_job(settled: &Settled<'_>) {
     let what = format!("job {}", settled.job);
     match settled.outcome {
         Some(outcome) => {
-            print_end(settled.function, outcome, settled.run, &what);
+            let run = settled.times.map_or(Duration::ZERO, |times| times.run);
+            print_end(settled.function, outcome, run, &what);
             if outcome.failure().is_some() {
                 print::say(&format!("           attempt {}, now {}", settled.attempt, settled.state));
             }

@@ -33,6 +33,7 @@ pub(crate) struct Options {
 
 /// A server that is wired and not yet serving.
 pub(crate) struct Server {
+    data: PathBuf,
     listener: TcpListener,
     gateway: kvern_gateway::Parts,
     queue: Arc<dyn Queue>,
@@ -47,6 +48,7 @@ pub(crate) struct Server {
 /// Gives a running server another manifest.
 #[derive(Clone)]
 pub(crate) struct Reloader {
+    data: PathBuf,
     queue: Arc<dyn Queue>,
     worker: Arc<Worker>,
     functions: watch::Sender<Arc<Functions>>,
@@ -90,7 +92,10 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         conditions: conditions(&ears),
         clock,
         settings: kvern_gateway::Settings {
-            limits: crate::files::fit(options.gateway.limits, options.slots),
+            limits: crate::files::fit(
+                kvern_gateway::Limits { drain: options.drain, ..options.gateway.limits },
+                options.slots,
+            ),
             ..options.gateway
         },
         metrics: Arc::clone(&metrics),
@@ -98,13 +103,15 @@ pub(crate) async fn start(options: Options) -> Result<Server, Stop> {
         extra: console(&queue, &functions),
     };
     let (tell_ready, ready) = oneshot::channel();
-    let preparing = Arc::clone(&worker);
+    let (preparing, store) = (Arc::clone(&worker), data.clone());
     let prepared = tokio::spawn(async move {
         preparing.set_functions(options.manifest.functions).await;
         // Only `dev` waits for this.
         let _ = tell_ready.send(());
+        forget_old(store, &preparing).await;
     });
     Ok(Server {
+        data,
         listener: options.listener,
         gateway,
         queue,
@@ -123,6 +130,7 @@ impl Server {
     /// Where manifests go while it runs.
     pub(crate) fn reloader(&self) -> Reloader {
         Reloader {
+            data: self.data.clone(),
             queue: Arc::clone(&self.queue),
             worker: Arc::clone(&self.worker),
             functions: self.functions.clone(),
@@ -150,8 +158,7 @@ impl Server {
         let (gateway, worker) = tokio::join!(gateway, worker);
         self.prepared.abort();
         self.queue.close().await;
-        let left = worker.map(|drained| format!("{drained:?}")).unwrap_or_else(|error| error.to_string());
-        tracing::info!(worker = left, gateway = ?gateway.ok(), "stopped");
+        tell_end(worker.as_ref().ok(), gateway.as_ref().ok());
         match failure {
             None => Ok(()),
             Some(error) => Err(Stop::failed(format!("the queue failed: {error}"))
@@ -171,8 +178,23 @@ impl Reloader {
         self.functions.send_replace(Arc::new(functions));
         let loaded = self.worker.set_functions(manifest.functions).await;
         self.ears.reload_ended(&loaded);
+        forget_old(self.data.clone(), &self.worker).await;
         tracing::info!(manifest = %manifest.path.display(), "reloaded");
         loaded
+    }
+}
+
+/// Removes the copies and packages that nothing needs: otherwise each save would leave a copy of its function. What is
+/// in use is asked after the versions have switched; another reload that begins now holds its own store.
+async fn forget_old(data: PathBuf, worker: &Worker) {
+    let in_use = worker.versions_in_use();
+    let forgotten = tokio::task::spawn_blocking(move || prepare::forget_old(&data, &in_use)).await;
+    match forgotten.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked))) {
+        Ok(0) => {}
+        Ok(versions) => tracing::debug!(versions, "old versions are forgotten"),
+        Err(error) => {
+            tracing::warn!(%error, "old versions of functions cannot be removed; the next reload tries again");
+        }
     }
 }
 
@@ -184,6 +206,23 @@ fn tell_removed(queue: &dyn Queue, manifest: &Manifest, ears: &Ears) {
             ears.removed(&function, waiting);
         }
     }
+}
+
+/// Says how the drain went; none for a part that panicked, which was logged then.
+fn tell_end(worker: Option<&kvern_worker::Drained>, gateway: Option<&kvern_gateway::Drained>) {
+    let unsettled = worker.map_or(0, |worker| worker.unsettled);
+    let stuck = worker.map_or(0, |worker| worker.stuck);
+    let cut_off = gateway.map_or(0, |gateway| gateway.cut_off);
+    if unsettled + stuck + cut_off > 0 {
+        tracing::warn!(
+            outcomes_lost = unsettled,
+            instances_stuck = stuck,
+            requests_cut_off = cut_off,
+            "the time to stop was too short for all: jobs whose outcomes are lost run again at the next start; --drain \
+             gives more time"
+        );
+    }
+    tracing::info!(?worker, ?gateway, "stopped");
 }
 
 /// Waits for the stop signal, or for the end of a queue that failed: then the rest must stop too.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvern_core::limits::LEASE_TTL;
+use kvern_core::limits::WORKER_LISTED_FOR;
 use kvern_core::{FunctionName, JobId, State, UnixMs};
 use kvern_queue::{Error, FunctionStats, Stats, WorkerInfo};
 use tokio::sync::Notify;
@@ -205,7 +205,7 @@ impl Memory {
 
     /// The workers that live.
     pub(crate) fn workers(&mut self, monotonic: Duration) -> Vec<WorkerInfo> {
-        self.workers.retain(|_, (_, seen_at)| monotonic < *seen_at + LEASE_TTL);
+        self.workers.retain(|_, (_, seen_at)| monotonic < *seen_at + WORKER_LISTED_FOR);
         self.workers.values().map(|(worker, _)| worker.clone()).collect()
     }
 }

@@ -59,7 +59,7 @@ impl Step for Redirect {
         let from = job.state;
         let moved = match self.to {
             Way::Cancel => record::cancel(&mut job, tx.now),
-            Way::Retry => record::redrive(&mut job),
+            Way::Retry => record::redrive(&mut job, tx.now),
         };
         if let Err(refused) = moved {
             return Ok(Err(refused));

@@ -19,7 +19,7 @@ const NEXT_READY: &str = concat!(
     " FROM jobs WHERE function = ?1 AND rank = ?2 AND pos >= ?3 AND seq > ?4 ORDER BY pos, seq LIMIT ?5"
 );
 /// Where [`input_columns`] begin in [`NEXT_READY`].
-const INPUT_AT: usize = 15;
+const INPUT_AT: usize = 16;
 
 /// What a read brought.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use crate::rank::Rank;
 macro_rules! job_columns {
     () => {
         "seq, random, function, rank, pos, attempts, failures, strikes, interruptions, past, priority, expires_at, \
-         content_type, tags, input_bytes"
+         content_type, tags, input_bytes, ready_at"
     };
 }
 /// The columns that [`read_input`] wants after those.
@@ -69,6 +69,7 @@ impl Stored {
             state,
             created_at: id.accepted_at(),
             due_at: (state == State::Scheduled).then_some(pos),
+            ready_at: UnixMs(row.get::<_, i64>(15)?.cast_unsigned()),
             expires_at: row.get::<_, Option<i64>>(11)?.map(|at| UnixMs(at.cast_unsigned())),
             priority: row.get(10)?,
             tags,

@@ -65,6 +65,7 @@ impl Submit {
             function.cast_signed() as i64,
             Rank::of(job.state, job.priority).get(),
             rows::position(job),
+            stored_time(job.ready_at),
             job.priority,
             job.expires_at.map(stored_time),
             job.content_type,

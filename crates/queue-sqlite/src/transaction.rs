@@ -12,11 +12,11 @@ use crate::rank::Rank;
 use crate::rows::{self, Body, Stored, stored_time};
 use crate::shared::Shared;
 
-const INSERT_JOB: &str = "INSERT INTO jobs (seq, random, function, rank, pos, attempts, failures, strikes, \
-     interruptions, past, priority, expires_at, content_type, tags, key, input_bytes, input_crc32c, input) \
-     VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 0, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+const INSERT_JOB: &str = "INSERT INTO jobs (seq, random, function, rank, pos, ready_at, attempts, failures, \
+     strikes, interruptions, past, priority, expires_at, content_type, tags, key, input_bytes, input_crc32c, input) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 const MOVE_JOB: &str = "UPDATE jobs SET rank = ?2, pos = ?3, attempts = ?4, failures = ?5, strikes = ?6, \
-     interruptions = ?7, past = ?8 WHERE seq = ?1";
+     interruptions = ?7, past = ?8, ready_at = ?9 WHERE seq = ?1";
 const WRITE_PAST: &str = "INSERT OR REPLACE INTO results \
      (seq, started_at, attempts, error, content_type, bytes, crc32c, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const ADD_FUNCTION: &str = "INSERT INTO functions VALUES (?1, ?2, 0, 0, 0, 0, 0, 0)";
@@ -192,7 +192,8 @@ impl<'a, 'c> Transaction<'a, 'c> {
             tally.failures,
             tally.strikes,
             tally.interruptions,
-            has_past
+            has_past,
+            stored_time(job.ready_at)
         ])?;
         self.count(function, from, -1);
         self.count(function, job.state, 1);

@@ -63,7 +63,8 @@
 //!     record shows the move.
 //! 26. *logs append*: `read_log` gives the bytes of `append_log` and of the settlement in order, from any offset; a
 //!     stale lease cannot append.
-//! 27. *workers are seen*: an announced worker is listed until [`kvern_core::limits::LEASE_TTL`] after its last word.
+//! 27. *workers are seen*: an announced worker is listed until [`kvern_core::limits::WORKER_LISTED_FOR`] after its last
+//!     word.
 //!
 //! Sweep
 //!

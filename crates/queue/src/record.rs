@@ -31,6 +31,7 @@ pub fn accept(id: JobId, new: &NewJob, now: UnixMs) -> Job {
         state: if due_at.is_some() { State::Scheduled } else { State::Queued },
         created_at: id.accepted_at(),
         due_at,
+        ready_at: due_at.unwrap_or(id.accepted_at()),
         expires_at: new.expires_at,
         priority: new.priority,
         tags: new.tags.clone(),
@@ -95,10 +96,14 @@ pub fn finish(
         Next::Succeed => end(job, Move::Succeeded, now)?,
         Next::Fail => end(job, Move::GaveUp, now)?,
         Next::Cancel => end(job, Move::Cancelled, now)?,
-        Next::RetryNow => step(job, Move::RetryNow)?,
+        Next::RetryNow => {
+            step(job, Move::RetryNow)?;
+            job.ready_at = now;
+        }
         Next::RetryAt(at) => {
             step(job, Move::RetryLater)?;
             job.due_at = Some(at);
+            job.ready_at = at.max(now);
         }
     }
     job.tally = job.tally.with(outcome);
@@ -143,6 +148,7 @@ pub fn interrupt(job: &mut Job, now: UnixMs) -> Result<(), Error> {
         job.error = Some(Failure::new(FailureCode::Interrupted, message));
     } else {
         step(job, Move::Released)?;
+        job.ready_at = now;
     }
     job.tally = tally;
     let attempt = Attempt {
@@ -184,8 +190,9 @@ pub fn cancel(job: &mut Job, now: UnixMs) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::WrongState`] unless it failed or was cancelled.
-pub fn redrive(job: &mut Job) -> Result<(), Error> {
+pub fn redrive(job: &mut Job, now: UnixMs) -> Result<(), Error> {
     step(job, Move::Redriven)?;
+    job.ready_at = now;
     job.tally = Tally { attempts: job.tally.attempts, ..Tally::default() };
     job.finished_at = None;
     job.expires_at = None;

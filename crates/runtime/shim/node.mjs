@@ -45,6 +45,7 @@ class BadInput extends Error {}
 class BadResult extends Error {}
 class CannotStart extends Error {}
 class TooLarge extends Error {}
+class NotStored extends Error {}
 
 /** What a job is told about itself: the second argument. */
 class Context {
@@ -331,7 +332,7 @@ function sendResult(number, status, contentType, body) {
   const bodyBytes = isText ? Buffer.byteLength(body, "utf8") : body.length;
   if (bodyBytes > hello.max_output) throw new TooLarge();
   const isFile = bodyBytes > hello.inline_max;
-  if (isFile) fs.writeFileSync(resultPath, body);
+  if (isFile) writeDown(body);
   const bodyAt = RESULT_HEAD_BYTES + contentType.length;
   const data = Buffer.allocUnsafe(bodyAt + (isFile ? 0 : bodyBytes));
   data.writeUInt32LE(data.length - 4, 0);
@@ -349,6 +350,16 @@ function sendResult(number, status, contentType, body) {
   sendAfterLogs(data);
 }
 
+function writeDown(body) {
+  try {
+    fs.writeFileSync(resultPath, body);
+  } catch (error) {
+    // Half of it would take the room that is missing.
+    fs.rmSync(resultPath, { force: true });
+    throw new NotStored(`the function ran, but its result could not be written to TMPDIR: ${error.message}`);
+  }
+}
+
 // === failures ===
 
 function fail(number, error, isLast) {
@@ -364,6 +375,7 @@ function describe(error) {
   if (error instanceof BadInput) return { code: "bad_input", message: error.message };
   if (error instanceof CannotStart) return { code: "cannot_start", message: error.message };
   if (error instanceof TooLarge) return { code: "result_too_large", message: "" };
+  if (error instanceof NotStored) return { code: "result_not_stored", message: error.message };
   if (error instanceof BadResult) return { code: "exception", class: "TypeError", message: error.message };
   try {
     return describeThrown(error);

@@ -39,11 +39,21 @@ class TooLarge(Exception):
     """The result is larger than max_output."""
 
 
+class NotStored(Exception):
+    """The result could not be written down."""
+
+
 class CannotStart(Exception):
     """There is no such function."""
 
 
-OUR_CODES = {BadInput: "bad_input", BadResult: "exception", TooLarge: "result_too_large", CannotStart: "cannot_start"}
+OUR_CODES = {
+    BadInput: "bad_input",
+    BadResult: "exception",
+    TooLarge: "result_too_large",
+    NotStored: "result_not_stored",
+    CannotStart: "cannot_start",
+}
 
 
 class Context:
@@ -490,11 +500,19 @@ class Worker:
         where = 0
         if len(body) > self.hello["inline_max"]:
             if self.channel.fd is not None:
-                with open(self.result_path, "wb") as file:
-                    file.write(body)
+                self.write_down(body)
             where, body = 1, b""
         length = RESULT_HEAD.size - 4 + len(content_type) + len(body)
         return RESULT_HEAD.pack(length, RESULT, number, 0, where, len(content_type)) + content_type + body
+
+    def write_down(self, body):
+        try:
+            with open(self.result_path, "wb") as file:
+                file.write(body)
+        except OSError as error:
+            if os.path.exists(self.result_path):
+                open(self.result_path, "wb").close()  # Half of it would take the room that is missing.
+            raise NotStored("the function ran, but its result could not be written to TMPDIR: %s" % error) from error
 
     def failure(self, number, error):
         data = describe(error, self.hello)

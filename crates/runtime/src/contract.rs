@@ -28,6 +28,8 @@
 //!     (once its result is in) the log of another.
 //! 13. *no room is nobody's fault*: what fails because the server or the machine has no room for it (descriptors,
 //!     processes, memory) comes back with [`FailureCode::NoRoom`], from `start` and from `run`; nothing is left running.
+//!     That code means that the function did not begin: once it has, a result without room is
+//!     [`FailureCode::ResultNotStored`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -142,10 +144,10 @@ pub enum OutputRefused {
     #[error("nobody reads the output any more")]
     Closed,
     /// The place where the output goes has failed.
-    #[error("the output cannot be stored: {0}")]
+    #[error("the function ran, but its result could not be stored: {0}")]
     Failed(String),
-    /// The machine has no room for it at the moment: the attempt does not count.
-    #[error("there is no room for the output: {0}")]
+    /// The machine has no room for it at the moment.
+    #[error("the function ran, but there is no room to store its result: {0}; make room on the server")]
     NoRoom(String),
 }
 
@@ -189,8 +191,8 @@ impl OutputRefused {
     pub fn outcome(&self) -> Outcome {
         let code = match self {
             Self::TooLarge(_) => FailureCode::ResultTooLarge,
-            Self::Closed | Self::Failed(_) => FailureCode::Retry,
-            Self::NoRoom(_) => FailureCode::NoRoom,
+            Self::Closed => FailureCode::Retry,
+            Self::Failed(_) | Self::NoRoom(_) => FailureCode::ResultNotStored,
         };
         Outcome::Failed(Failure::new(code, self.to_string()))
     }

@@ -63,6 +63,14 @@ pub enum CallError {
         /// When to come back, in whole seconds.
         retry_after_s: u32,
     },
+    /// The machine has no room to run it now: descriptors, processes, memory. Nothing ran.
+    #[error("there is no room to run `{function}`")]
+    NoRoom {
+        /// The function.
+        function: FunctionName,
+        /// When to come back, in whole seconds.
+        retry_after_s: u32,
+    },
     /// The worker is stopping.
     #[error("the worker is stopping")]
     Stopping,

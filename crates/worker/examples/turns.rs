@@ -122,6 +122,7 @@ impl StubQueue {
             state: State::Running,
             created_at: UnixMs(1),
             due_at: None,
+            ready_at: UnixMs(1),
             expires_at: None,
             priority: 4,
             tags: Vec::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kvern_core::limits::LEASE_TTL;
+use kvern_core::limits::WORKER_LISTED_FOR;
 use kvern_queue::WorkerInfo;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::worker::Shared;
 
 /// Twice in the time for which one word lasts.
-const ANNOUNCE_EVERY: Duration = LEASE_TTL.checked_div(2).expect("two is not zero");
+const ANNOUNCE_EVERY: Duration = WORKER_LISTED_FOR.checked_div(2).expect("two is not zero");
 
 /// Announces at once, at every change and from time to time.
 pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use kvern_core::Outcome;
 use kvern_runtime::Instance;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::Stop;
 
@@ -61,9 +62,16 @@ pub(crate) async fn attempt(
     }
 }
 
-/// Stops an instance; a runtime that does not keep its bound is not waited for.
-pub(crate) async fn stop_instance(instance: Box<dyn Instance>, grace: Duration) {
-    if timeout(grace + 2 * BACKSTOP, instance.stop(grace)).await.is_err() {
+/// Stops an instance; a runtime that does not keep its bound is not waited for, and nobody is once it is too late.
+pub(crate) async fn stop_instance(instance: Box<dyn Instance>, grace: Duration, too_late: &CancellationToken) {
+    let stopped = timeout(grace + 2 * BACKSTOP, instance.stop(grace));
+    let is_stopped = tokio::select! {
+        biased;
+        stopped = stopped => stopped.is_ok(),
+        // A dropped stop drops the instance, and that kills everything of it (rule 4 of the runtime).
+        () = too_late.cancelled() => false,
+    };
+    if !is_stopped {
         tracing::warn!("an instance did not stop in time");
     }
 }

@@ -18,6 +18,9 @@ use crate::station::Station;
 use crate::work::{CallWork, Slot};
 use crate::worker::Shared;
 
+/// When a caller that got no place may come back.
+const RETRY_AFTER_S: u32 = 1;
+
 /// A call on its way to a slot.
 pub(crate) struct Order {
     pub(crate) id: u64,
@@ -105,11 +108,12 @@ pub(crate) fn cannot_start(work: CallWork, failure: &Failure) -> Slot {
     work.slot
 }
 
-/// Answers; where the machine had no room, the caller may come back as with a busy function.
+/// Answers; where the machine had no room, the caller may come back.
 fn finish(order: &Order, failure: Option<&Failure>) {
     match failure {
         Some(failure) if failure.code == FailureCode::NoRoom => {
-            order.line.refuse(busy(order.function.clone()), failure);
+            let function = order.function.clone();
+            order.line.refuse(CallError::NoRoom { function, retry_after_s: RETRY_AFTER_S }, failure);
         }
         failure => order.line.finish(failure),
     }
@@ -155,7 +159,7 @@ fn keep_while_read(reply: Reply, guard: DropGuard) -> Reply {
 }
 
 fn busy(function: FunctionName) -> CallError {
-    CallError::Busy { function, retry_after_s: 1 }
+    CallError::Busy { function, retry_after_s: RETRY_AFTER_S }
 }
 
 fn not_here(shared: &Shared, function: FunctionName) -> CallError {

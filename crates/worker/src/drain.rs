@@ -1,17 +1,12 @@
 //! The end of a worker: no new work, time for what runs, a stop for what does not end, and nothing left behind.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use crate::settings::DrainParts;
 use crate::tasks::Tasks;
 use crate::worker::Shared;
-
-/// What stopping may take beyond its grace.
-const STOP_SLACK: Duration = Duration::from_secs(3);
-/// How long settlements may take to be stored once nothing runs any more: as long as a slow disk needs, not longer.
-const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// What a drain did, and what it left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,27 +31,32 @@ impl Drained {
     }
 }
 
-/// Drains the worker.
+/// Drains the worker, within [`crate::Settings::drain_time`].
 pub(crate) async fn drain(shared: &Arc<Shared>, tasks: &mut Tasks) -> Drained {
+    let began = Instant::now();
     let before = shared.settlements.counts();
     let (works, orders) = shared.floor(|floor, _| floor.close());
     shared.closing.cancel();
     drop(orders);
     shared.refuse(works);
 
-    let (patience, _) = shared.settings.drain_parts();
+    let DrainParts { patience, grace, rest } = shared.settings.drain_parts();
+    let stop_at = began + patience;
+    let end_at = stop_at + grace + rest;
     shared.stations.close();
-    let ended = tasks.watch_until(timeout(patience, shared.stations.wait())).await;
+    let ended = tasks.watch_until(timeout_at(stop_at, shared.stations.wait())).await;
     if ended.is_err() {
         shared.stop_now.cancel();
-        // Instances whose stop began before the drain have the whole grace.
-        let bound = shared.settings.stop_grace + STOP_SLACK;
-        let stopped = tasks.watch_until(timeout(bound, shared.stations.wait())).await;
+        let stopped = tasks.watch_until(timeout_at(end_at - rest / 2, shared.stations.wait())).await;
         if stopped.is_err() {
+            shared.too_late.cancel();
+        }
+        // Nothing is waited for any more, so this is at once, except for what is broken.
+        if tasks.watch_until(timeout_at(end_at - rest / 4, shared.stations.wait())).await.is_err() {
             tracing::error!(left = shared.stations.len(), "instances did not stop in time");
         }
     }
-    let stored = tasks.watch_until(timeout(SETTLE_TIME, shared.settlements.finished())).await;
+    let stored = tasks.watch_until(timeout_at(end_at, shared.settlements.finished())).await;
     if stored.is_err() {
         tracing::error!(left = shared.settlements.under_way(), "settlements were not stored in time");
     }

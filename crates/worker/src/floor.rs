@@ -5,10 +5,11 @@
 //! here waits. A [`Slot`] or [`Work`] must never be dropped under the lock, because a slot frees itself by taking it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use kvern_core::{FailureCode, FunctionName};
 use kvern_queue::Want;
+use kvern_runtime::FunctionVersion;
 use tokio::time::{Duration, Instant};
 
 use crate::calls::Order;
@@ -27,6 +28,8 @@ pub(crate) struct Floor {
     free: usize,
     /// Whether new work is taken.
     pub(crate) open: bool,
+    /// The versions that ran since the start, for as long as something of them runs.
+    pub(crate) known: Vec<Weak<FunctionVersion>>,
     next_id: u64,
 }
 
@@ -59,7 +62,7 @@ pub(crate) struct Effects {
 
 impl Floor {
     pub(crate) fn new(slots: usize) -> Self {
-        Self { lanes: BTreeMap::new(), free: slots, open: true, next_id: 0 }
+        Self { lanes: BTreeMap::new(), free: slots, open: true, known: Vec::new(), next_id: 0 }
     }
 
     /// What to ask the queue for.
@@ -78,6 +81,16 @@ impl Floor {
             }
         }
         wanted
+    }
+
+    /// Whether a function does not go on before the queue has room.
+    pub(crate) fn awaits_room(&self) -> bool {
+        self.lanes.values().any(|lane| lane.awaits_room)
+    }
+
+    /// The queue has room.
+    pub(crate) fn has_room(&mut self) {
+        self.lanes.values_mut().for_each(|lane| lane.awaits_room = false);
     }
 
     /// Takes a slot, if one is free.

@@ -104,6 +104,7 @@ async fn load(shared: &Arc<Shared>, function: Function) -> Result<Version, LoadE
 
 async fn take_over(shared: &Arc<Shared>, new: Arc<FunctionVersion>) -> Result<Version, LoadError> {
     let name = &new.function.name;
+    shared.floor(|floor, _| floor.know(&new));
     let old = match shared.floor(|floor, _| floor.serving(name)) {
         Some((Serving::Version(old), _)) => Some(old),
         Some((Serving::Preparing(_) | Serving::Broken(..), _)) | None => None,
@@ -134,7 +135,7 @@ async fn take_over(shared: &Arc<Shared>, new: Arc<FunctionVersion>) -> Result<Ve
         None
     });
     if let Some(instance) = refused {
-        stop_instance(instance, shared.grace()).await;
+        stop_instance(instance, shared.grace(), &shared.too_late).await;
     }
     shared.observer.version_switched(&new, old.as_ref().map(|old| &old.version));
     Ok(new.version.clone())

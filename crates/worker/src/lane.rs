@@ -19,6 +19,8 @@ use crate::work::{Opening, Slot, Work};
 const CALLS_IN_A_ROW: u32 = 8;
 /// The longest pause after there was no room for an attempt.
 const ROOM_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How soon to ask the queue again whether it has room.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
 
 /// One function on this worker.
 pub(crate) struct Lane {
@@ -44,6 +46,9 @@ pub(crate) struct Lane {
     /// Work that found no room on this machine and was given back: a pause in leases too, and a short one, because
     /// nothing is wrong with the function and room may come back at any moment.
     room: Backoff,
+    /// A result of it found no room. Its next one would find none either, so no job of it begins before the queue says
+    /// that there is room again.
+    pub(crate) awaits_room: bool,
     calls_in_a_row: u32,
 }
 
@@ -96,6 +101,8 @@ pub(crate) enum End {
     NotStarted,
     /// There was no room on this machine to run it.
     NoRoom,
+    /// It ran, and there was no room for its result.
+    NotStored,
 }
 
 // === impl Serving ===
@@ -133,6 +140,7 @@ impl End {
             Outcome::Crashed(_) => Self::Crashed,
             Outcome::Failed(failure) if failure.code == FailureCode::CannotStart => Self::NotStarted,
             Outcome::Failed(failure) if failure.code == FailureCode::NoRoom => Self::NoRoom,
+            Outcome::Failed(failure) if failure.code == FailureCode::ResultNotStored => Self::NotStored,
             Outcome::Succeeded | Outcome::Failed(_) | Outcome::TimedOut(_) | Outcome::Cancelled => Self::Ran,
         }
     }
@@ -161,6 +169,7 @@ impl Lane {
             gone: false,
             starts: Backoff::default(),
             room: Backoff::up_to(ROOM_PAUSE_MAX),
+            awaits_room: false,
             calls_in_a_row: 0,
         }
     }
@@ -181,7 +190,8 @@ impl Lane {
     /// Until when no jobs should be leased, if so.
     pub(crate) fn resting(&self, now: Instant) -> Option<Instant> {
         // An attempt in a live instance may find no room either, for its result.
-        self.starts.resting(now).filter(|_| self.pool.up() == 0).max(self.room.resting(now))
+        let look = self.awaits_room.then(|| now + ROOM_LOOK);
+        self.starts.resting(now).filter(|_| self.pool.up() == 0).max(self.room.resting(now)).max(look)
     }
 
     /// An instance could not be started at this place.
@@ -220,6 +230,10 @@ impl Lane {
             }
             Some(End::NotStarted) => self.starts.trouble(now),
             Some(End::NoRoom) => self.no_room(now),
+            Some(End::NotStored) => {
+                self.no_room(now);
+                self.awaits_room = true;
+            }
             Some(End::Crashed) | None => {}
         }
         if self.pool.warm && !report.up {

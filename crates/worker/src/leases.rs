@@ -2,7 +2,7 @@
 //!
 //! One loop for all functions, so that the queue's rotation is what shares the slots between them. A turn that ends may
 //! ask for the next job of its own function by itself ([`crate::station`]); then this loop sleeps. Neither asks while
-//! outcomes wait for room in the queue.
+//! outcomes wait for room in the queue, nor for a function whose last result found none.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
         }
         // Before the look at the floor, so that no news between the two is lost.
         let news = shared.leases_news.notified();
+        look_for_room(shared);
         let Wanted { wants, max, again_at } = shared.floor(|floor, _| floor.wanted(Instant::now()));
         let answer = tokio::select! {
             // Jobs that are there are taken, also when news came in the same moment.
@@ -66,6 +67,13 @@ pub(crate) async fn run(shared: &Arc<Shared>) {
                 error_wait = (error_wait * 2).min(ERROR_WAIT_MAX);
             }
         }
+    }
+}
+
+/// Lets functions whose results found no room go on, if there is room now.
+fn look_for_room(shared: &Arc<Shared>) {
+    if shared.floor(|floor, _| floor.awaits_room()) && shared.queue.room().is_ok() {
+        shared.floor(|floor, _| floor.has_room());
     }
 }
 

@@ -48,6 +48,6 @@ mod worker;
 
 pub use drain::Drained;
 pub use functions::{LoadError, Loaded};
-pub use observer::{Observer, Settled, Silent, Started};
+pub use observer::{Observer, Settled, Silent, Started, Times};
 pub use settings::Settings;
 pub use worker::{Parts, Worker};

@@ -62,9 +62,16 @@ pub struct Settled<'a> {
     pub outcome: Option<&'a Outcome>,
     /// Where the job stands now.
     pub state: State,
-    /// How long the job waited before this attempt.
+    /// How long it took; none if the job was given back before anything ran.
+    pub times: Option<Times>,
+}
+
+/// How long an attempt took.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// How long the job waited before it.
     pub wait: Duration,
-    /// How long the attempt ran, the start of an instance included where it needed one.
+    /// How long it ran, the start of an instance included where it needed one.
     pub run: Duration,
 }
 

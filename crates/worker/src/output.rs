@@ -94,7 +94,7 @@ impl Output for JobOutput {
 fn refused(error: &kvern_queue::Error) -> OutputRefused {
     match error {
         kvern_queue::Error::TooLarge { limit, .. } => OutputRefused::TooLarge(*limit),
-        // The attempt is not to blame, and another one may find room.
+        // Another attempt may find room.
         kvern_queue::Error::Busy(_) | kvern_queue::Error::NoSpace(_) => OutputRefused::NoRoom(error.to_string()),
         error => OutputRefused::Failed(error.to_string()),
     }

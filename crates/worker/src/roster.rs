@@ -1,9 +1,9 @@
 //! Which functions the floor serves: how a version takes over, how functions come and go, and the end of all.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use kvern_core::{Function, FunctionName, Keep};
-use kvern_runtime::{FunctionVersion, Instance};
+use kvern_runtime::{FunctionVersion, Instance, Version};
 use tokio::time::Instant;
 
 use crate::calls::Order;
@@ -43,6 +43,12 @@ impl Floor {
             }
         }
         self.settle_in(shared, &name, effects);
+    }
+
+    /// This version may run from now on.
+    pub(crate) fn know(&mut self, version: &Arc<FunctionVersion>) {
+        self.known.retain(|known| known.strong_count() > 0);
+        self.known.push(Arc::downgrade(version));
     }
 
     /// The same version with other limits.
@@ -110,5 +116,11 @@ impl Floor {
         let here = self.lanes.iter().filter(|(_, lane)| !lane.gone);
         let versions = here.filter_map(|(name, lane)| Some((name, lane.serving.version()?)));
         versions.map(|(name, version)| (name.clone(), version.version.to_string())).collect()
+    }
+
+    /// The versions that something runs from, or may at any moment.
+    pub(crate) fn in_use(&self) -> Vec<(FunctionName, Version)> {
+        let versions = self.known.iter().filter_map(Weak::upgrade);
+        versions.map(|version| (version.function.name.clone(), version.version.clone())).collect()
     }
 }

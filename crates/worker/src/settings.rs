@@ -11,6 +11,10 @@ use kvern_core::limits::{DRAIN_TIME, STOP_GRACE};
 const SLOTS_DEFAULT: usize = 256;
 /// Calls of one function that wait for a slot, unless set.
 const CALLS_WAITING_DEFAULT: usize = 64;
+/// What a drain keeps for the end of killed instances and for settlements: a second, however short the drain is, for
+/// outcomes that are lost make their jobs run again.
+const DRAIN_REST: Duration = Duration::from_secs(3);
+const DRAIN_REST_MIN: Duration = Duration::from_secs(1);
 /// Time for an instance to become ready, unless set: long enough to import a large library on a slow disk.
 const START_TIME_DEFAULT: Duration = Duration::from_secs(120);
 
@@ -21,8 +25,8 @@ pub struct Settings {
     pub slots: usize,
     /// Calls of one function that wait for a slot; one more is refused.
     pub calls_waiting_max: usize,
-    /// From the shutdown signal to the end of [`crate::Worker::run`]: attempts may finish in most of it, the rest goes
-    /// to stopping those that did not.
+    /// From the shutdown signal to the end of [`crate::Worker::run`], a second at least: attempts may finish in most of
+    /// it, the rest goes to stopping those that did not, and to their settlements.
     pub drain_time: Duration,
     /// Between TERM and KILL of an instance.
     pub stop_grace: Duration,
@@ -33,6 +37,18 @@ pub struct Settings {
     pub scratch_dir: PathBuf,
     /// Draws the jitter of retries, in 0..1.
     pub chance: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+/// The parts of a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrainParts {
+    /// What running attempts get to finish.
+    pub(crate) patience: Duration,
+    /// Between TERM and KILL of those that did not.
+    pub(crate) grace: Duration,
+    /// For what follows: the end of killed instances, then their settlements. Settlements have all the time that was not
+    /// needed before, too.
+    pub(crate) rest: Duration,
 }
 
 // === impl Settings ===
@@ -52,11 +68,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How a drain divides its time: what running attempts get to finish, and the grace for those that did not.
+    /// How a drain divides its time, so that all of it fits.
     #[must_use]
-    pub(crate) fn drain_parts(&self) -> (Duration, Duration) {
-        let grace = self.stop_grace.min(self.drain_time / 2);
-        (self.drain_time - grace, grace)
+    pub(crate) fn drain_parts(&self) -> DrainParts {
+        let grace = self.stop_grace.min(self.drain_time / 4);
+        let rest = DRAIN_REST.min(self.drain_time / 4).max(DRAIN_REST_MIN);
+        DrainParts { patience: self.drain_time.saturating_sub(grace + rest), grace, rest }
     }
 }
 
@@ -79,8 +96,10 @@ mod tests {
 
     #[test]
     fn a_drain_leaves_time_to_stop() {
-        assert_eq!(Settings::default().drain_parts(), (Duration::from_secs(15), Duration::from_secs(5)));
-        let short = Settings { drain_time: Duration::from_secs(2), ..Settings::default() };
-        assert_eq!(short.drain_parts(), (Duration::from_secs(1), Duration::from_secs(1)));
+        let parts = |secs| Settings { drain_time: Duration::from_secs(secs), ..Settings::default() }.drain_parts();
+        for (secs, patience, grace, rest) in [(20, 12, 5, 3), (600, 592, 5, 3), (4, 2, 1, 1), (0, 0, 0, 1)] {
+            let [patience, grace, rest] = [patience, grace, rest].map(Duration::from_secs);
+            assert_eq!(parts(secs), DrainParts { patience, grace, rest });
+        }
     }
 }

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use kvern_core::limits::SETTLEMENTS_UNSYNCED_MAX;
 use kvern_core::{FunctionName, Outcome, State};
@@ -18,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::attempt::catch_panic;
 use crate::backlog::Backlog;
 use crate::heartbeat::Holding;
-use crate::observer::{Observer, Settled};
+use crate::observer::{Observer, Settled, Times};
 
 /// Owns the settlements that are not stored yet.
 pub(crate) struct Settlements {
@@ -37,8 +36,7 @@ pub(crate) struct Note {
     pub(crate) function: FunctionName,
     pub(crate) attempt: u32,
     pub(crate) outcome: Option<Outcome>,
-    pub(crate) wait: Duration,
-    pub(crate) run: Duration,
+    pub(crate) times: Option<Times>,
 }
 
 // === impl Settlements ===
@@ -122,8 +120,7 @@ impl Settlements {
                     attempt: note.attempt,
                     outcome: note.outcome.as_ref(),
                     state,
-                    wait: note.wait,
-                    run: note.run,
+                    times: note.times,
                 });
             }
             Err(error) => {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Ended, Why, catch_panic, stop_instance};
-use crate::lane::{Report, Serving, Step};
+use crate::lane::{End, Report, Serving, Step};
 use crate::work::{JobWork, Opening, PlaceKey, Slot, Work};
 use crate::worker::Shared;
 use crate::{calls, turn};
@@ -113,7 +113,11 @@ impl Station {
     fn next_step(&mut self) -> Step {
         let report = Report { up: self.instance.is_some(), ..std::mem::take(&mut self.report) };
         let (key, slot, serving) = (&self.place.key, &mut self.slot, &mut self.serving);
-        self.shared.floor(|floor, _| floor.next(key, report, slot, serving, Instant::now()))
+        self.shared.floor(|floor, effects| {
+            // The lease loop may be asking for this function, which takes no more jobs for now.
+            effects.wake_leases |= report.end == Some(End::NotStored);
+            floor.next(key, report, slot, serving, Instant::now())
+        })
     }
 
     async fn serve(&mut self, work: Work) {
@@ -249,7 +253,7 @@ impl Station {
     /// Stops the instance, if there is one.
     pub(crate) async fn stop_instance(&mut self, grace: Duration) {
         let Some(instance) = self.instance.take() else { return };
-        stop_instance(instance, grace).await;
+        stop_instance(instance, grace, &self.shared.too_late).await;
         if let Some(version) = self.serving.version() {
             self.shared.observer.instance_stopped(version);
         }

@@ -15,7 +15,7 @@ const STEP_JOBS: usize = 256;
 /// Between steps while there is more to do, so that submits and settlements get between them.
 const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// The longest time between sweeps; they become rarer while nothing moves.
-const SWEEP_EVERY_MAX: Duration = Duration::from_secs(32);
+const SWEEP_EVERY_MAX: Duration = Duration::from_secs(64);
 
 /// Sweeps until `stop`.
 pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
@@ -40,7 +40,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
                     tracing::warn!(%error, "the queue could not be swept");
                 }
                 complained = true;
-                wait = SWEEP_EVERY_MAX;
+                // As a rule for want of room, which retention is about to make: this is not the time to be slow.
+                wait = SWEEP_EVERY;
                 continue;
             }
         };

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use kvern_core::{Attempt, Failure, FailureCode, Job, Outcome, RetryPolicy, UnixMs, next};
 use kvern_queue::{LeaseToken, Leased, Payload, Queue, Settlement, Unreadable};
 use kvern_runtime::{Context, FunctionVersion, Input, Log};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout as within};
 
 use crate::attempt::{Ended, Why, attempt};
 use crate::heartbeat::{Holding, Stop};
 use crate::lane::End;
 use crate::log::AttemptLog;
-use crate::observer::Started;
+use crate::observer::{Started, Times};
 use crate::output::JobOutput;
 use crate::settle::Note;
 use crate::station::Station;
@@ -33,8 +33,8 @@ const PANIC_PAUSE: Duration = Duration::from_secs(1);
 enum Verdict {
     /// Store the outcome, with the result of a success.
     Finish(Outcome, Option<(String, Payload)>),
-    /// Give the job back as if it had not been leased.
-    Release,
+    /// Give the job back as if it had not been leased; whether it had begun to run.
+    Release { has_run: bool },
     /// Nothing: the lease is over.
     Forget,
 }
@@ -66,16 +66,17 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
     };
     let verdict = conclude(station, ended, output, function.timeout).await;
 
+    let has_run = !matches!(verdict, Verdict::Release { has_run: false });
     let (settlement, outcome) = match verdict {
         Verdict::Finish(outcome, result) => {
             station.report.end = Some(End::of(&outcome));
             let settlement = record.finish(&station.shared, &outcome, result, log.take_rest());
             (settlement, Some(outcome))
         }
-        Verdict::Release => (Settlement::Release, None),
+        Verdict::Release { .. } => (Settlement::Release, None),
         Verdict::Forget => return slot,
     };
-    let note = record.note(outcome);
+    let note = record.note(outcome, has_run);
     let stored = station.shared.settlements.hand_over(lease, holding, settlement, note).await;
     if station.report.end == Some(End::Crashed) {
         // Its own slot stays for it: another job there could make it wait for minutes. It is the next in line. In a
@@ -124,7 +125,7 @@ async fn settle_unrun(
     let retry = version.map(|version| version.function.retry.clone()).unwrap_or_default();
     let record = Record::begin(shared, leased.job, version, retry);
     let settlement = record.finish(shared, &outcome, None, Bytes::new());
-    let note = record.note(Some(outcome));
+    let note = record.note(Some(outcome), true);
     shared.settlements.hand_over(leased.lease, holding, settlement, note).await;
     slot
 }
@@ -233,6 +234,7 @@ async fn append_log(queue: Arc<dyn Queue>, token: LeaseToken, bytes: Bytes) {
 /// itself is stopped first: nothing of an attempt runs once the job moves on.
 async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeout: Duration) -> Verdict {
     let grace = station.shared.grace();
+    let has_instance = station.instance.is_some();
     let (ended, result) = match ended {
         Ended::Outcome(Outcome::Succeeded) => match output.finish().await {
             Ok(result) => (Ended::Outcome(Outcome::Succeeded), Some(result)),
@@ -244,7 +246,7 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
         Ended::Outcome(Outcome::Failed(failure)) if failure.code == FailureCode::NoRoom => {
             tracing::warn!(function = %station.serving.function().name, error = %failure, "no room for an attempt; its job is released");
             station.report.end = Some(End::NoRoom);
-            Verdict::Release
+            Verdict::Release { has_run: false }
         }
         Ended::Outcome(outcome) => {
             station.clean_up_after(&outcome).await;
@@ -259,14 +261,15 @@ async fn conclude(station: &mut Station, ended: Ended, output: JobOutput, timeou
             match why {
                 Why::Lease(Stop::Cancelled) => Verdict::Finish(Outcome::Cancelled, None),
                 Why::Lease(Stop::Over) => Verdict::Forget,
-                Why::Draining | Why::CallerGone => Verdict::Release,
+                Why::Draining | Why::CallerGone => Verdict::Release { has_run: has_instance },
             }
         }
         Ended::Panicked(panic) => {
             tracing::error!(panic, "an attempt panicked in the worker; its job is released");
             station.stop_instance(grace).await;
-            sleep(PANIC_PAUSE).await;
-            Verdict::Release
+            // A drain has no time for it, and starts nothing again. Dropped, the wait leaves nothing behind.
+            let _ = within(PANIC_PAUSE, station.shared.stop_now.cancelled()).await;
+            Verdict::Release { has_run: has_instance }
         }
     }
 }
@@ -277,7 +280,7 @@ impl Record {
     fn begin(shared: &Shared, job: Job, version: Option<&Arc<FunctionVersion>>, retry: RetryPolicy) -> Self {
         // The queue's: the record of the job and that of the attempt tell the same time.
         let started_at = job.started_at.unwrap_or_else(|| shared.clock.now());
-        let wait = started_at.since(ready_at(&job));
+        let wait = started_at.since(job.ready_at);
         let record = Self { job, version: version.cloned(), retry, started_at, began: Instant::now(), wait };
         shared.observer.job_started(&Started {
             job: record.job.id,
@@ -308,21 +311,14 @@ impl Record {
         Settlement::Finish { outcome: outcome.clone(), next, result, attempt, log }
     }
 
-    fn note(self, outcome: Option<Outcome>) -> Note {
+    fn note(self, outcome: Option<Outcome>, has_run: bool) -> Note {
         Note {
             attempt: self.number(),
             function: self.job.function,
             outcome,
-            wait: self.wait,
-            run: self.began.elapsed(),
+            times: has_run.then(|| Times { wait: self.wait, run: self.began.elapsed() }),
         }
     }
-}
-
-/// When the job could have begun this attempt.
-fn ready_at(job: &Job) -> UnixMs {
-    let last = job.attempts.last().map_or(job.created_at, |attempt| attempt.finished_at);
-    job.due_at.unwrap_or(last).max(last)
 }
 
 fn one_line(failure: &Failure) -> String {
@@ -331,47 +327,7 @@ fn one_line(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kvern_core::{JobId, State, Tally, id::Sequence};
-
     use super::*;
-
-    fn job(created_at: u64, due_at: Option<u64>, ended: &[u64]) -> Job {
-        let attempt = |at: &u64| Attempt {
-            number: 1,
-            outcome: "failed".to_owned(),
-            started_at: UnixMs(*at),
-            finished_at: UnixMs(*at),
-            version: None,
-            error: None,
-        };
-        Job {
-            id: JobId::new(Sequence::from_bits(1), 1),
-            function: "hello".parse().expect("a name"),
-            state: State::Running,
-            created_at: UnixMs(created_at),
-            due_at: due_at.map(UnixMs),
-            expires_at: None,
-            priority: 4,
-            tags: Vec::new(),
-            content_type: None,
-            input_bytes: 0,
-            tally: Tally::default(),
-            started_at: None,
-            finished_at: None,
-            result: None,
-            error: None,
-            attempts: ended.iter().map(attempt).collect(),
-            cancel_requested: false,
-        }
-    }
-
-    #[test]
-    fn a_job_waits_since_it_could_have_run() {
-        assert_eq!(ready_at(&job(10, None, &[])), UnixMs(10));
-        assert_eq!(ready_at(&job(10, Some(50), &[])), UnixMs(50));
-        assert_eq!(ready_at(&job(10, None, &[20, 30])), UnixMs(30));
-        assert_eq!(ready_at(&job(10, Some(40), &[20, 30])), UnixMs(40));
-    }
 
     #[test]
     fn the_record_of_an_attempt_has_one_line() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use kvern_core::{Function, FunctionName};
 use kvern_queue::{Clock, Leased, Queue, Settlement};
-use kvern_runtime::{Call, CallError, Invoke, Reply, Runtime};
+use kvern_runtime::{Call, CallError, Invoke, Reply, Runtime, Version};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// What still runs has to stop.
     pub(crate) stop_now: CancellationToken,
+    /// What is being stopped has had its time: one that began before the drain has a longer grace than the drain.
+    pub(crate) too_late: CancellationToken,
     /// Held while functions are prepared and switched: one reload at a time.
     pub(crate) reload: AsyncMutex<()>,
     floor: Mutex<Floor>,
@@ -111,6 +113,12 @@ impl Worker {
     pub fn versions(&self) -> Vec<(FunctionName, String)> {
         self.shared.floor(|floor, _| floor.versions())
     }
+
+    /// The versions whose code is needed: those that run, and older ones in which an attempt has not ended yet.
+    #[must_use]
+    pub fn versions_in_use(&self) -> Vec<(FunctionName, Version)> {
+        self.shared.floor(|floor, _| floor.in_use())
+    }
 }
 
 #[async_trait]
@@ -141,6 +149,7 @@ impl Shared {
             activity: Notify::new(),
             closing: CancellationToken::new(),
             stop_now: CancellationToken::new(),
+            too_late: CancellationToken::new(),
             reload: AsyncMutex::new(()),
             floor: Mutex::new(Floor::new(settings.slots)),
             queue,
@@ -192,8 +201,7 @@ impl Shared {
             function: leased.job.function.clone(),
             attempt: leased.job.tally.attempts + 1,
             outcome: None,
-            wait: Duration::ZERO,
-            run: Duration::ZERO,
+            times: None,
         };
         let settlements = Arc::clone(&self.settlements);
         self.stations.spawn(async move {
@@ -218,7 +226,7 @@ impl Shared {
 
     /// The time between TERM and KILL: shorter in a drain, if the drain is.
     pub(crate) fn grace(&self) -> Duration {
-        if self.closing.is_cancelled() { self.settings.drain_parts().1 } else { self.settings.stop_grace }
+        if self.closing.is_cancelled() { self.settings.drain_parts().grace } else { self.settings.stop_grace }
     }
 
     /// Work in line for an instance whose job was cancelled or taken over need not wait for one to hear of it.

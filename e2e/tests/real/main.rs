@@ -5,6 +5,7 @@ mod cli;
 mod console;
 mod dev;
 mod main_path;
+mod nice;
 mod running_dev;
 mod secrets;
 mod sovereignty;

@@ -11,3 +11,4 @@ mod leftovers;
 mod on_disk_first;
 mod open_files;
 mod stopped;
+mod versions;

@@ -90,6 +90,11 @@ async fn a_call_that_finds_no_slot_is_sent_away() {
     answer.problem(503, "too_busy");
     assert_eq!(answer.header("retry-after"), "7");
     assert_eq!(answer.header("kvern-error"), "platform");
+    server.play(async |call| Err(CallError::NoRoom { function: call.function, retry_after_s: 3 }));
+    let answer = server.post(HELLO, "").await;
+    let detail = answer.problem(503, "too_busy")["detail"].to_string();
+    assert!(detail.contains("no open files") && !detail.contains("is busy"), "{detail}");
+    assert_eq!(answer.header("retry-after"), "3");
     server.play(async |_| Err(CallError::Stopping));
     server.post(HELLO, "").await.problem(503, "stopping");
     server.play(async |call| Err(CallError::UnknownFunction(call.function)));

@@ -50,6 +50,7 @@ fn every_failure_of_a_function_has_its_row() {
         FailureCode::ProtocolError,
         FailureCode::CannotStart,
         FailureCode::NoRoom,
+        FailureCode::ResultNotStored,
         FailureCode::Expired,
         FailureCode::Interrupted,
         FailureCode::Damaged,

@@ -156,7 +156,14 @@ async fn new_life(t: &Setup) {
 
     let record = t.queue.retry(id).await.expect("a dead letter");
     let reset = Tally { attempts: 4, ..Tally::default() };
-    let expected = Job { state: State::Queued, tally: reset, finished_at: None, expires_at: None, ..dead };
+    let expected = Job {
+        state: State::Queued,
+        tally: reset,
+        finished_at: None,
+        expires_at: None,
+        ready_at: t.clock.now(),
+        ..dead
+    };
     assert_eq!(record, expected, "counts at zero, attempts and last error kept, no expiry");
     assert_eq!(record.error.as_ref().map(|failure| failure.code), Some(FailureCode::Exception));
     assert_eq!(t.get(id).await, expected);

@@ -246,6 +246,7 @@ pub(super) async fn a_scheduled_job_waits_for_its_time(subject: Arc<dyn Subject>
     t.clock.advance(millis(1));
     let leased = t.lease_one("f").await;
     assert_eq!((leased.job.id, leased.job.state, leased.job.due_at), (id, State::Running, None));
+    assert_eq!(leased.job.ready_at, due_at, "so long has it waited");
     t.succeed(leased).await;
 
     // By the wall: a jump counts, and a sweep shows what is due.

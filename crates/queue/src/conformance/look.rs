@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvern_core::limits::{LEASE_TTL, PAGE_JOBS_MAX};
+use kvern_core::limits::{PAGE_JOBS_MAX, WORKER_LISTED_FOR};
 use kvern_core::{FunctionName, Job, JobId, Next, Outcome, State, UnixMs};
 
 use super::Subject;
@@ -275,7 +275,7 @@ pub(super) async fn workers_are_seen(subject: Arc<dyn Subject>) {
         seen_at: t.clock.now(),
     };
     t.queue.announce(info("one", "v1")).await.expect("announces");
-    t.clock.advance(LEASE_TTL - millis(1));
+    t.clock.advance(WORKER_LISTED_FOR - millis(1));
     t.queue.announce(info("two", "v1")).await.expect("announces");
     assert_eq!(seen().await, ["one", "two"]);
     t.clock.jump_to(t.clock.now().after(hours(1)));
@@ -285,7 +285,7 @@ pub(super) async fn workers_are_seen(subject: Arc<dyn Subject>) {
     t.clock.advance(secs(1));
     let latest = info("two", "v2");
     t.queue.announce(latest.clone()).await.expect("announces again");
-    t.clock.advance(LEASE_TTL - millis(1));
+    t.clock.advance(WORKER_LISTED_FOR - millis(1));
     assert_eq!(t.queue.workers().await.expect("an open queue answers"), [latest], "as it announced itself last");
     t.clock.advance(millis(1));
     assert!(seen().await.is_empty());

@@ -139,6 +139,7 @@ pub(super) async fn retries_wait(subject: Arc<dyn Subject>) {
 
     let leased = t.lease_one("f").await;
     assert_eq!((leased.job.id, leased.lease.token().attempt), (id, 2), "older first, though it comes from a wait");
+    assert_eq!(leased.job.ready_at, due_at, "and it was not ready all that time");
     check_error(&leased.job, FailureCode::Exception);
     retries_at_once(&t, leased).await;
 }
@@ -149,7 +150,7 @@ async fn retries_at_once(t: &Setup, leased: Leased) {
     let settlement = finish(&leased, crashed(), Next::RetryNow);
     assert_eq!(t.settle(leased.lease, settlement).await, State::Queued);
     let record = t.get(id).await;
-    assert_eq!((record.state, record.due_at), (State::Queued, None));
+    assert_eq!((record.state, record.due_at, record.ready_at), (State::Queued, None, t.clock.now()));
     assert_eq!(record.tally, Tally { attempts: 2, failures: 1, strikes: 1, interruptions: 0 });
     check_error(&record, FailureCode::Crash);
 

@@ -153,7 +153,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn retry(&self, id: JobId) -> Result<Job, Error> {
-        self.with(|store| store.retry(id))
+        self.with(|store| store.retry(id, self.clock.now()))
     }
 
     async fn pause(&self, function: &FunctionName, paused: bool) -> Result<(), Error> {

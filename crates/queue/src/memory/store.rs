@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use kvern_core::id::Sequence;
-use kvern_core::limits::{LEASE_TTL, PAGE_JOBS_MAX};
+use kvern_core::limits::{PAGE_JOBS_MAX, WORKER_LISTED_FOR};
 use kvern_core::{Clockwork, FunctionName, Job, JobId, State, UnixMs};
 
 use crate::error::Error;
@@ -148,9 +148,9 @@ impl Store {
         })
     }
 
-    pub(super) fn retry(&mut self, id: JobId) -> Result<Job, Error> {
+    pub(super) fn retry(&mut self, id: JobId, now: UnixMs) -> Result<Job, Error> {
         self.change(id, |entry| {
-            record::redrive(&mut entry.job)?;
+            record::redrive(&mut entry.job, now)?;
             Ok(entry.job.clone())
         })
     }
@@ -169,7 +169,7 @@ impl Store {
     }
 
     pub(super) fn workers(&mut self, monotonic: Duration) -> Vec<WorkerInfo> {
-        self.workers.retain(|_, (_, seen_at)| monotonic < *seen_at + LEASE_TTL);
+        self.workers.retain(|_, (_, seen_at)| monotonic < *seen_at + WORKER_LISTED_FOR);
         self.workers.values().map(|(worker, _)| worker.clone()).collect()
     }
 

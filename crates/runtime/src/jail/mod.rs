@@ -32,6 +32,7 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitStatus};
 
 use leash::{Ending, JailEnd, Order};
 use limit::Limit;
+use nice::Session;
 use record::Record;
 use task::Task;
 
@@ -42,6 +43,8 @@ pub(crate) const DESCRIPTOR_VARIABLE: &str = "KVERN_FD";
 const OPEN_FILES: u64 = 1024;
 /// How often detached grandchildren that have ended are buried while the function lives.
 const BURY_EVERY: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// How often the session's niceness is tried again, as long as others are set at the same time.
+const NICE_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// How often the function's death is looked for where the kernel has no pidfd (before 5.3).
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
@@ -64,11 +67,9 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     // What the server itself was started with (a log, a terminal, a socket) is not for functions.
     close_fds::CloseFdsBuilder::new().cloexecfrom(3);
     // A session of its own: what a person types into the server's terminal is not for functions.
-    let session = nice::of_session();
+    let mut session = Session::nicer_than_ours();
     rustix::process::setsid()?;
-    if let Some(before) = session {
-        nice::lower_session(before);
-    }
+    session.set();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     // The server does without them, and this is inherited.
@@ -89,7 +90,7 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     let result = spawned.and_then(|main| {
         _ = record.as_mut().map(|record| record.add(main.pid));
         leash.started(main.pid, limit.kind());
-        let watched = watch(&main, leash);
+        let watched = watch(&main, leash, &mut session);
         limit.kill();
         tree::kill_all_children();
         leash.ended(Ending::new(watched?, limit.was_hit()));
@@ -127,13 +128,19 @@ fn spawn(task: &Task, private: OwnedFd) -> io::Result<Main> {
 }
 
 /// Carries out the server's orders until the function's process has ended.
-fn watch(main: &Main, leash: &JailEnd) -> io::Result<WaitStatus> {
+fn watch(main: &Main, leash: &JailEnd, session: &mut Session) -> io::Result<WaitStatus> {
     let mut server_is_there = true;
     loop {
         if let Some(status) = tree::bury(main.pid)? {
             return Ok(status);
         }
-        match next_order(main, leash, server_is_there)? {
+        session.set();
+        let patience = match main.pidfd {
+            Some(_) if session.is_to_be_set() => NICE_EVERY,
+            Some(_) => BURY_EVERY,
+            None => LOOK_EVERY,
+        };
+        match next_order(main, leash, server_is_there, patience)? {
             None => {}
             Some(Order::Terminate) => _ = rustix::process::kill_process_group(main.pid, Signal::TERM),
             Some(order @ (Order::Kill | Order::ServerGone)) => {
@@ -145,13 +152,12 @@ fn watch(main: &Main, leash: &JailEnd) -> io::Result<WaitStatus> {
     }
 }
 
-fn next_order(main: &Main, leash: &JailEnd, server_is_there: bool) -> io::Result<Option<Order>> {
+fn next_order(main: &Main, leash: &JailEnd, server_is_there: bool, patience: Timespec) -> io::Result<Option<Order>> {
     let leash_fd = leash.fd();
     let mut fds = Vec::with_capacity(2);
     fds.extend(server_is_there.then(|| PollFd::new(&leash_fd, PollFlags::IN)));
     let leash_len = fds.len();
     fds.extend(main.pidfd.as_ref().map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)));
-    let patience = if main.pidfd.is_some() { BURY_EVERY } else { LOOK_EVERY };
     match rustix::event::poll(&mut fds, Some(&patience)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),

@@ -22,7 +22,7 @@ use crate::jail::record;
 use crate::jail::task::Task;
 
 use super::store::{self, Unfinished};
-use super::{Settings, error, failed};
+use super::{Settings, environment, error, failed};
 
 /// Written last into installed requirements: without it they are installed again.
 const COMPLETE: &str = ".kvern-complete";
@@ -156,7 +156,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Starts the installer. It has the server's environment: what it knows of proxies and indexes stands there.
+    /// Starts the installer.
     fn spawn(&self, command: &Command, folder: &Path, log: &Path) -> Result<Jailed, NotStarted> {
         // The output goes to a file and not through pipes: nobody has to read it, a child that holds it open delays
         // nothing, and all of it is there to be read afterwards.
@@ -170,7 +170,7 @@ impl<'a> Watch<'a> {
         let nothing = File::open("/dev/null").map_err(|e| NotStarted::new("cannot open /dev/null", &e))?;
         let own = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
         let environment =
-            std::env::vars_os().chain(own).chain(inside(&scratch, &store::packages_dir(&data_dir))).collect();
+            environment::of_tool().chain(own).chain(inside(&scratch, &store::packages_dir(&data_dir))).collect();
         let argv = std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_owned).collect();
         Jailed::spawn(Launch {
             program: &self.settings.jail,
@@ -216,7 +216,7 @@ impl<'a> Watch<'a> {
 
 /// Variables that keep an installer's temporary files and its cache in the data directory, like everything that we write.
 fn inside(scratch: &Path, packages: &Path) -> impl Iterator<Item = (OsString, OsString)> {
-    let cache = packages.join(".cache");
+    let cache = packages.join(store::CACHE);
     let caches = [("PIP_CACHE_DIR", "pip"), ("UV_CACHE_DIR", "uv"), ("npm_config_cache", "npm")];
     let caches = caches.map(|(variable, name)| (variable.into(), cache.join(name).into()));
     std::iter::once(("TMPDIR".into(), scratch.into())).chain(caches)

@@ -5,11 +5,13 @@
 //! - `store` is the two folders in the data directory, `copy` the reading and copying of files.
 //! - `install` runs an installer once, in sight of whoever waits; `python` and `node` say which, and with what.
 //! - `exec` is the copy of a program, `tools` finds the interpreters and says when they are too old.
+//! - `environment` is what installers and interpreters see of the server.
 //!
 //! The working directory of an instance is the function's home and not the copy: what a function writes to `data/`
 //! lies beside its manifest.
 
 mod copy;
+mod environment;
 mod exec;
 mod install;
 mod node;

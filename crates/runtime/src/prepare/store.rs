@@ -23,6 +23,10 @@ const VERSIONS_KEPT: usize = 5;
 const UNFINISHED: &str = ".new-";
 /// In a version's copy: a link to the installed requirements that it needs.
 const PACKAGES_LINK: &str = ".kvern-packages";
+/// What installers have downloaded, in the folder of packages.
+pub(super) const CACHE: &str = ".cache";
+/// Logs of installations that failed are kept, as many as these: each is named to whoever has to mend it.
+const LOGS_KEPT: usize = 5;
 
 /// Removes what a killed server left half made. Returns how many such things there were; none are touched while
 /// another process prepares something.
@@ -44,7 +48,7 @@ pub fn clean_up(data_dir: &Path) -> io::Result<usize> {
 }
 
 /// Removes old versions: of each function the five that were prepared last and those in `in_use` stay. Installed
-/// requirements go with the last version that needs them. Returns how many versions were removed; none are while
+/// requirements go with the last version that needs them; what installers have downloaded stays. Returns how many versions were removed; none are while
 /// something is being prepared.
 ///
 /// # Errors
@@ -56,7 +60,7 @@ pub fn forget_old(data_dir: &Path, in_use: &[(FunctionName, Version)]) -> io::Re
     for folder in list(&versions_dir(data_dir))?.into_iter().filter(|path| path.is_dir()) {
         let function = name_of(&folder);
         let is_in_use = |path: &Path| in_use.iter().any(|(f, v)| f.as_str() == function && *v.0 == *name_of(path));
-        for (place, path) in newest_first(&folder)?.into_iter().enumerate() {
+        for (place, path) in newest_first(list(&folder)?)?.into_iter().enumerate() {
             if place < VERSIONS_KEPT || is_in_use(&path) {
                 packages_needed.extend(fs::read_link(path.join(PACKAGES_LINK)).map(|link| name_of(&link)));
             } else {
@@ -205,25 +209,34 @@ fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-fn newest_first(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut versions = Vec::new();
-    for path in list(folder)?.into_iter().filter(|path| !is_unfinished(path)) {
-        versions.push((path.metadata()?.modified()?, path));
+fn newest_first(paths: Vec<PathBuf>) -> io::Result<Vec<PathBuf>> {
+    let mut dated = Vec::new();
+    for path in paths.into_iter().filter(|path| !is_unfinished(path)) {
+        dated.push((path.metadata()?.modified()?, path));
     }
-    versions.sort();
-    Ok(versions.into_iter().rev().map(|(_, path)| path).collect())
+    dated.sort();
+    Ok(dated.into_iter().rev().map(|(_, path)| path).collect())
 }
 
 fn forget_packages(data_dir: &Path, needed: &BTreeSet<String>) -> io::Result<()> {
-    for path in list(&packages_dir(data_dir))?.into_iter().filter(|path| !is_unfinished(path)) {
+    let mut paths = list(&packages_dir(data_dir))?;
+    paths.retain(|path| !is_unfinished(path) && name_of(path) != CACHE);
+    let names: BTreeSet<String> = paths.iter().map(|path| name_of(path)).collect();
+    let mut failed = Vec::new();
+    for path in paths {
         // `python-12ab` and its files `.python-12ab.lock` and `.python-12ab.log`.
         let name = name_of(&path);
-        let name = name.trim_start_matches('.').split('.').next().unwrap_or_default();
-        if !needed.contains(name) {
-            copy::remove(&path)?;
+        let set = name.trim_start_matches('.').split('.').next().unwrap_or_default();
+        if needed.contains(set) {
+            continue;
+        }
+        // What has no folder was never installed.
+        match name.ends_with(".log") && !names.contains(set) {
+            true => failed.push(path),
+            false => copy::remove(&path)?,
         }
     }
-    Ok(())
+    newest_first(failed)?.iter().skip(LOGS_KEPT).try_for_each(|log| copy::remove(log))
 }
 
 fn is_unfinished(path: &Path) -> bool {

@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::contract::PrepareError;
 
-use super::{error, failed};
+use super::{environment, error, failed};
 
 /// Where versions are kept, and which tools make and run them.
 #[derive(Debug, Clone)]
@@ -156,7 +156,8 @@ impl std::fmt::Display for Needed {
 
 async fn ask(program: &Path, needed: Needed, home: &Path) -> Result<Interpreter, PrepareError> {
     let mut command = Command::new(program);
-    command.args(needed.ask).current_dir(home).stdin(Stdio::null()).kill_on_drop(true);
+    command.args(needed.ask).env_clear().envs(environment::of_tool());
+    command.current_dir(home).stdin(Stdio::null()).kill_on_drop(true);
     let shown = program.display();
     let output = tokio::time::timeout(CHECK_TIMEOUT, command.output())
         .await

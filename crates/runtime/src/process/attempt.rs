@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::channel::Broken;
 use super::frame::{self, Failing, Frame};
 use super::handler::Live;
-use super::logs::Tail;
 use super::{result, words};
 use crate::contract::{Context, Input, Log, Output, OutputRefused};
 use crate::jail::jailed::End;
@@ -63,7 +62,7 @@ impl Live {
         let answer = tokio::select! {
             biased;
             answer = asked => answer.map_or_else(Answer::Broken, Answer::Frame),
-            () = logs.pump(|bytes| take(bytes, tail, log)) => Answer::Late,
+            () = logs.pump(|bytes| tail.take(bytes, log)) => Answer::Late,
             end = jailed.ended() => Answer::Ended(end),
             () = sleep_until(deadline) => Answer::Late,
         };
@@ -86,11 +85,11 @@ impl Live {
         if matches!(answer, Answer::Late) {
             self.is_spoilt = true;
             let Self { jailed, logs, tail, grace, .. } = self;
-            jailed.stop_reading(*grace, logs.pump(|bytes| take(bytes, tail, log))).await;
-            logs.drain(|bytes| take(bytes, tail, log));
+            jailed.stop_reading(*grace, logs.pump(|bytes| tail.take(bytes, log))).await;
+            logs.drain(|bytes| tail.take(bytes, log));
             return Outcome::timed_out(context.timeout);
         }
-        self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
+        self.logs.drain(|bytes| self.tail.take(bytes, log));
         match answer {
             Answer::Frame(Frame::Result { number, head, body, is_last }) if number == self.number => {
                 self.is_spoilt |= is_last;
@@ -131,7 +130,7 @@ impl Live {
     /// The other end of the channel is closed: as a rule because the process has ended.
     async fn closed(&mut self, log: &dyn Log) -> Outcome {
         let end = timeout(END_PATIENCE, self.jailed.ended()).await.ok();
-        self.logs.drain(|bytes| take(bytes, &mut self.tail, log));
+        self.logs.drain(|bytes| self.tail.take(bytes, log));
         match end {
             Some(_) => self.crashed(end),
             None => self.garbage("the end of the descriptor that results go through"),
@@ -151,11 +150,6 @@ impl Live {
 }
 
 // === helpers ===
-
-fn take(bytes: &[u8], tail: &mut Tail, log: &dyn Log) {
-    tail.push(bytes);
-    log.write(bytes);
-}
 
 fn log_prelude(prelude: &mut Vec<u8>, log: &dyn Log) {
     let prelude = std::mem::take(prelude);

@@ -171,7 +171,7 @@ impl Attempt {
             }
             Step::Late => {
                 let Self { jailed, stdout, stderr, tail, grace, .. } = self;
-                let reading = join(stdout.pump(|_| ()), stderr.pump(|bytes| take(bytes, tail, log))).map(|_| ());
+                let reading = join(stdout.pump(|_| ()), stderr.pump(|bytes| tail.take(bytes, log))).map(|_| ());
                 jailed.stop_reading(*grace, reading).await;
                 self.drain_log(log);
                 Outcome::timed_out(context.timeout)
@@ -210,7 +210,7 @@ impl Attempt {
         };
         let copied: Result<(), OutputRefused> = tokio::select! {
             copied = copied => copied,
-            () = stderr.pump(|bytes| take(bytes, tail, log)) => Ok(()),
+            () = stderr.pump(|bytes| tail.take(bytes, log)) => Ok(()),
             () = sleep_until(deadline) => return Step::Late,
         };
         self.drain_log(log);
@@ -222,7 +222,7 @@ impl Attempt {
     }
 
     fn drain_log(&mut self, log: &dyn Log) {
-        self.stderr.drain(|bytes| take(bytes, &mut self.tail, log));
+        self.stderr.drain(|bytes| self.tail.take(bytes, log));
     }
 
     fn outcome(&self, end: End) -> Outcome {
@@ -245,11 +245,6 @@ impl Attempt {
 }
 
 // === helpers ===
-
-fn take(bytes: &[u8], tail: &mut Tail, log: &dyn Log) {
-    tail.push(bytes);
-    log.write(bytes);
-}
 
 async fn stdin(input: Input) -> io::Result<OwnedFd> {
     match input {

@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 
 use tokio::net::unix::pipe;
 
+use crate::contract::Log;
+
 /// A pipe holds at most this on Linux (`/proc/sys/fs/pipe-max-size`), so draining this much takes all that was there.
 const PIPE_BYTES_MAX: usize = 1 << 20;
 const READ_BYTES: usize = 16 << 10;
@@ -91,6 +93,12 @@ impl Tail {
         let surplus = (self.0.len() + bytes.len()).saturating_sub(TAIL_BYTES);
         self.0.drain(..surplus.min(self.0.len()));
         self.0.extend_from_slice(bytes);
+    }
+
+    /// Hands it to the log too.
+    pub(super) fn take(&mut self, bytes: &[u8], log: &dyn Log) {
+        self.push(bytes);
+        log.write(bytes);
     }
 
     pub(super) fn clear(&mut self) {

@@ -22,12 +22,7 @@ pub(super) async fn deliver(head: &Head, body: ResultBody, scratch: &Path, outpu
         ResultBody::Inline(bytes) => output.write(bytes).await,
         ResultBody::File => match open(&scratch.join(RESULT_FILE)) {
             Ok(file) => stream(file, output).await,
-            Err(error) if is_shortage(&error) => {
-                return Outcome::Failed(Failure::new(
-                    FailureCode::NoRoom,
-                    format!("the result cannot be read: {error}"),
-                ));
-            }
+            Err(error) if is_shortage(&error) => Err(OutputRefused::NoRoom(error.to_string())),
             Err(error) => {
                 let message = format!("the result's file in TMPDIR cannot be read: {error}");
                 return Outcome::Crashed(Failure::new(FailureCode::ProtocolError, message));

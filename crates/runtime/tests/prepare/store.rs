@@ -84,3 +84,29 @@ async fn a_data_directory_that_cannot_be_written_is_named() {
     let message = world.refused().await.message;
     assert!(message.contains("cannot write to the data directory") && message.contains("home/file/state"), "{message}");
 }
+
+#[tokio::test]
+async fn packages_go_with_their_last_version_but_not_what_was_downloaded() {
+    let world = World::python();
+    let version = world.prepared().await;
+    let packages = world.data_dir().join("packages");
+    for folder in ["python-old", ".cache/pip", ".new-1-9"] {
+        fs::create_dir_all(packages.join(folder)).expect("a folder");
+    }
+    for number in 0..7 {
+        fs::write(packages.join(format!(".python-bad{number}.log")), "no such package").expect("a file");
+    }
+    for file in [".python-old.log", ".python-old.lock", ".python-bad1.lock"] {
+        fs::write(packages.join(file), "").expect("a file");
+    }
+    let in_use = [(world.function.name.clone(), version.version)];
+    forget_old(world.data_dir(), &in_use).expect("old ones go");
+    let left: Vec<String> = fs::read_dir(&packages)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(left.contains(&".cache".to_owned()) && packages.join(".cache/pip").exists(), "{left:?}");
+    assert!(!left.iter().any(|name| name.contains("python-old") || name.ends_with(".lock")), "{left:?}");
+    let logs = left.iter().filter(|name| name.ends_with(".log")).count();
+    assert_eq!(logs, 5, "what could not be installed is still told: {left:?}");
+}

@@ -124,3 +124,15 @@ async fn a_result_beyond_max_output_is_not_even_written_down() {
         instance.stop(crate::support::GRACE).await;
     }
 }
+
+#[tokio::test]
+async fn a_result_that_cannot_be_written_down_is_no_exception_of_the_function() {
+    let bench = Bench::new();
+    let python = "import os\ndef f(event):\n    os.rmdir(os.environ['TMPDIR'])\n    return 'x' * 100000\n";
+    let node = "import fs from 'node:fs';\nexport default () => {\n  fs.rmdirSync(process.env.TMPDIR);\n  \
+                return 'x'.repeat(100000);\n};\n";
+    for function in [bench.python(python, None), bench.node(node, None)] {
+        let failure = fails(&bench, &function, "1", FailureCode::ResultNotStored).await;
+        assert!(failure.message.contains("result could not be written to TMPDIR"), "{failure}");
+    }
+}

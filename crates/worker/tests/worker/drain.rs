@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use kvern_core::State;
+use kvern_core::{Function, State};
 use kvern_queue::Queue;
 use kvern_runtime::CallError;
 use kvern_runtime::fake::Act;
 use tokio::time::Instant;
 
-use crate::support::{World, function, until};
+use crate::support::{World, function, settings, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_lets_running_attempts_finish() {
@@ -96,4 +96,21 @@ async fn a_stopping_worker_refuses_calls_and_ends_those_that_hang() {
     let ended = hanging.await.expect("no panic");
     assert!(matches!(ended, Err(CallError::Stopping)), "{ended:?}");
     world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_worst_drain_ends_within_its_time_and_says_what_it_left() {
+    let functions =
+        ["endless", "quick"].map(|name| Function { timeout: Duration::from_secs(1000), ..function(name, 1) });
+    let world = World::with_slow_settlements(functions.into(), Duration::from_secs(60)).await;
+    world.fake.always("endless", Act::hang());
+    world.submit("endless", "x").await;
+    world.submit("quick", "x").await;
+    until("it runs", || world.fake.counts("endless").running == 1).await;
+    until("its end is not stored yet", || world.fake.counts("quick").attempts == 1).await;
+    let begin = Instant::now();
+    let drained = world.stop_somehow().await;
+    assert_eq!((drained.finished, drained.unsettled, drained.stuck), (0, 2, 0));
+    assert!(!drained.is_clean());
+    assert!(begin.elapsed() <= settings().drain_time, "{:?}", begin.elapsed());
 }

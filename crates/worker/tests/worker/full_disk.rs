@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kvern_core::State;
-use kvern_core::limits::INLINE_BYTES_MAX;
-use kvern_queue::{Error, Queue};
+use kvern_core::limits::{INLINE_BYTES_MAX, LEASE_TTL, SWEEP_EVERY};
+use kvern_core::{FailureCode, State};
+use kvern_queue::{Ask, Error, Queue, Want};
 use kvern_runtime::fake::Act;
 use kvern_runtime::{Body, Call, CallError, Invoke};
+use tokio::time::Instant;
 
 use crate::support::{World, call, function, pass, settings, until};
 
@@ -51,15 +52,63 @@ async fn a_store_that_failed_for_good_ends_the_wait_for_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_that_cannot_be_staged_for_now_costs_no_attempt() {
+async fn a_result_without_room_is_a_counted_attempt_and_the_next_waits_for_room() {
+    let is_low = Arc::new(AtomicBool::new(true));
+    let world = World::with_little_room(vec![function("large", 2), function("small", 1)], &is_low).await;
+    world.fake.always("large", Act::echo());
+    world.fake.always("small", Act::echo());
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(world.submit("large", vec![7; INLINE_BYTES_MAX + 1]).await);
+    }
+    until("one ran", || world.fake.counts("large").attempts > 0).await;
+    pass(Duration::from_secs(90)).await;
+    let begun = world.fake.counts("large").attempts;
+    assert!((1..=3).contains(&begun), "{begun} attempts ran though no result could be stored");
+    let small = world.submit("small", "x").await;
+    assert_eq!(world.ends(small).await.state, State::Succeeded, "what fits goes on");
+
+    is_low.store(false, Ordering::Relaxed);
+    let mut failures = 0;
+    for id in ids {
+        let job = world.ends(id).await;
+        assert_eq!(job.state, State::Succeeded);
+        assert_eq!(job.attempts.len(), 1 + job.tally.failures as usize, "each run is told");
+        assert!(job.attempts[0].error.as_ref().is_none_or(|error| error.contains("the function ran")), "{job:?}");
+        failures += job.tally.failures;
+    }
+    assert_eq!(failures, begun);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_that_never_find_room_end_with_the_attempts() {
     let is_scarce = Arc::new(AtomicBool::new(true));
     let world = World::with_files(vec![function("large", 1)], &is_scarce).await;
     world.fake.always("large", Act::echo());
     let id = world.submit("large", vec![7; INLINE_BYTES_MAX + 1]).await;
-    until("it is tried a few times", || world.fake.counts("large").attempts > 4).await;
-    is_scarce.store(false, Ordering::Relaxed);
     let job = world.ends(id).await;
-    assert_eq!((job.state, job.attempts.len(), job.tally.failures), (State::Succeeded, 1, 0));
+    assert_eq!((job.state, job.attempts.len()), (State::Failed, 3));
+    assert_eq!(job.error.map(|failure| failure.code), Some(FailureCode::ResultNotStored));
+    assert_eq!(world.fake.counts("large").attempts, 3, "nothing ran uncounted");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_leases_are_rescued_as_soon_as_there_is_room() {
+    let is_full = Arc::new(AtomicBool::new(true));
+    let world = World::with_disk(vec![function("hello", 1)], &is_full).await;
+    let lost = world.submit("stranger", "x").await;
+    let wants = vec![Want { function: "stranger".parse().expect("a name"), slots: 1 }];
+    let ask = Ask { worker: "dead".to_owned(), wants, max: 1, wait: Duration::ZERO };
+    assert_eq!(world.queue.lease(ask).await.expect("leased").len(), 1);
+    pass(LEASE_TTL + Duration::from_secs(5)).await;
+    assert_eq!(world.job(lost).await.state, State::Running, "nothing can be written");
+
+    is_full.store(false, Ordering::Relaxed);
+    let begin = Instant::now();
+    world.reaches(lost, State::Queued).await;
+    assert!(begin.elapsed() <= 2 * SWEEP_EVERY, "{:?}", begin.elapsed());
     world.stop().await;
 }
 

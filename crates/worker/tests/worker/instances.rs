@@ -141,6 +141,8 @@ async fn waits_for_room(world: &World, give_room: impl FnOnce()) {
         let job = world.job(*id).await;
         assert_eq!((job.tally.attempts, job.error), (0, None));
     }
+    assert!(world.ears.count("released roomy not run") > 0, "they were given back");
+    assert_eq!(world.ears.count("released roomy after a run"), 0, "no measurement of what did not happen");
     give_room();
     for id in ids {
         let job = world.reaches(id, State::Succeeded).await;
@@ -186,7 +188,7 @@ async fn a_call_without_room_may_come_back() {
         let world = World::new(vec![function("roomy", 4)], fake, settings()).await;
         world.fake.leave_no_room("roomy", 1);
         let refused = world.call("roomy", "x").await;
-        assert!(matches!(refused, Err(CallError::Busy { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(CallError::NoRoom { .. })), "{refused:?}");
         assert!(world.call("roomy", "x").await.is_ok());
         world.stop().await;
     }

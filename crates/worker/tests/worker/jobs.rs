@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kvern_core::limits::{
     INLINE_BYTES_MAX, LOG_HEAD_BYTES_MAX, LOG_TAIL_BYTES_MAX, RESCUED_WITHIN, SETTLEMENTS_UNSYNCED_MAX,
+    WORKER_LISTED_FOR,
 };
 use kvern_core::{FailureCode, State};
 use kvern_queue::{Ask, Queue, Want};
@@ -326,13 +327,13 @@ async fn a_panic_of_ours_releases_the_job() {
 #[tokio::test(start_paused = true)]
 async fn the_worker_announces_its_versions_and_sweeps() {
     let world = World::with(vec![function("hello", 1)]).await;
-    pass(Duration::from_secs(60)).await;
+    pass(2 * WORKER_LISTED_FOR).await;
     let workers = world.queue.workers().await.expect("open");
     assert_eq!(workers.len(), 1);
     assert_eq!(workers[0].functions, world.worker.versions());
     let id = world.submit("hello", "x").await;
     world.ends(id).await;
-    pass(Duration::from_secs(3600 + 35)).await;
+    pass(Duration::from_secs(3600 + 70)).await;
     assert!(world.queue.get(id).await.is_err(), "a job is forgotten after its keep");
     world.stop().await;
 }
@@ -383,5 +384,28 @@ async fn the_job_of_a_lost_worker_runs_again_in_time() {
     world.worker.set_functions(vec![function("other", 1), function("lost", 1)]).await;
     world.reaches(id, State::Succeeded).await;
     assert!(begin.elapsed() <= RESCUED_WITHIN, "{:?}", begin.elapsed());
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_begins_when_the_job_can_run() {
+    let world = World::with(vec![function("hello", 1)]).await;
+    let first = world.submit("hello", "x").await;
+    let delay = Duration::from_secs(3600);
+    let due_at = world.ends(first).await.created_at.after(delay);
+    world.fake.on("hello", |context, _| match context.attempt {
+        1 => Act::fail(FailureCode::Exception, "not yet"),
+        2 => Act::fail(FailureCode::Permanent, "never"),
+        _ => Act::echo(),
+    });
+    let late = world.submit_at("hello", "x", Some(due_at)).await;
+    pass(delay).await;
+    assert_eq!(world.ends(late).await.state, State::Failed);
+    pass(delay).await;
+    world.queue.retry(late).await.expect("a dead letter");
+    world.reaches(late, State::Succeeded).await;
+    let waits = world.ears.waits.lock().expect("no panic").clone();
+    assert_eq!(waits.len(), 4);
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
     world.stop().await;
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kvern_core::{Door, Function, Job, JobId, Keep, Mode, Outcome, RetryPolicy, Scale, State, UnixMs};
 use kvern_queue::{Clock, MemoryQueue, NewJob, Queue};
 use kvern_runtime::{Body, Call, CallError, Fake, FunctionVersion, Invoke, Reply, Runtime, Version};
-use kvern_worker::{Drained, LoadError, Observer, Parts, Settings, Worker};
+use kvern_worker::{Drained, LoadError, Observer, Parts, Settings, Settled, Worker};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +35,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Ears {
     pub(crate) told: Mutex<Vec<String>>,
+    /// How long each attempt had waited.
+    pub(crate) waits: Mutex<Vec<Duration>>,
 }
 
 /// A function that allows this many attempts at once in as many instances, and fails for good after `attempts`.
@@ -141,6 +143,14 @@ impl World {
         Self::assemble(functions, fake, runtime, settings(), scarce).await
     }
 
+    /// A worker whose queue has room for outcomes only while the switch is on.
+    pub(crate) async fn with_little_room(functions: Vec<Function>, is_low: &Arc<AtomicBool>) -> Self {
+        let fake = Fake::new();
+        let runtime = Arc::new(fake.clone());
+        let low = |queue| Arc::new(FaultyQueue::low(queue, Arc::clone(is_low))) as Arc<dyn Queue>;
+        Self::assemble(functions, fake, runtime, settings(), low).await
+    }
+
     async fn assemble(
         functions: Vec<Function>,
         fake: Fake,
@@ -167,12 +177,16 @@ impl World {
     }
 
     pub(crate) async fn submit(&self, function: &str, input: impl Into<Bytes>) -> JobId {
+        self.submit_at(function, input, None).await
+    }
+
+    pub(crate) async fn submit_at(&self, function: &str, input: impl Into<Bytes>, not_before: Option<UnixMs>) -> JobId {
         let job = NewJob {
             function: function.parse().expect("a name"),
             input: input.into().into(),
             content_type: Some("text/plain".to_owned()),
             idempotency: None,
-            not_before: None,
+            not_before,
             expires_at: None,
             priority: 4,
             tags: Vec::new(),
@@ -228,6 +242,14 @@ impl World {
         self.worker.call(call(function, input)).await
     }
 
+    /// Stops the worker, whatever it leaves.
+    pub(crate) async fn stop_somehow(self) -> Drained {
+        self.shutdown.cancel();
+        let drained = timeout(LONG, self.running).await.expect("the worker ends").expect("it does not panic");
+        self.hands.abort();
+        drained
+    }
+
     /// Stops the worker, and checks that nothing is left of it.
     pub(crate) async fn stop(self) -> Drained {
         self.shutdown.cancel();
@@ -272,6 +294,15 @@ impl Ears {
 }
 
 impl Observer for Ears {
+    fn job_settled(&self, settled: &Settled<'_>) {
+        let end = settled.outcome.map_or("released", Outcome::as_str);
+        let has_run = if settled.times.is_some() { "after a run" } else { "not run" };
+        self.note(format!("{end} {} {has_run}", settled.function));
+        if let Some(times) = settled.times {
+            self.waits.lock().expect("no panic").push(times.wait);
+        }
+    }
+
     fn call_finished(&self, function: &kvern_core::FunctionName, outcome: &Outcome, _run: Duration) {
         self.note(format!("call {function} {}", outcome.as_str()));
     }

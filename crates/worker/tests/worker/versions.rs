@@ -21,12 +21,15 @@ async fn a_new_version_is_ready_before_the_old_one_goes() {
 
     world.worker.set_functions(vec![changed(function("hello", 1), "new")]).await;
     assert_eq!(world.fake.counts("hello").alive, 2, "the old one still has its attempt");
+    let needed = || world.worker.versions_in_use().len();
+    assert_eq!(needed(), 2, "its code stays as long");
     let next = world.submit("hello", "x").await;
     assert_eq!(world.ends(running).await.attempts[0].version, old);
     let new = world.ends(next).await.attempts[0].version.clone();
     assert_ne!(new, old);
     assert_eq!(world.fake.counts("hello").alive, 1);
     assert_eq!(world.fake.counts("hello").running_max, 1, "both versions share the slots");
+    assert_eq!(needed(), 1, "nothing runs from the old one");
     world.stop().await;
 }
 

@@ -21,6 +21,15 @@ const MANIFEST_LARGE: &str = "\
 exec = [\"sh\", \"-c\", \"sleep 0.02; head -c 30000 /dev/zero\"]
 concurrency = 2
 ";
+/// Its results are stored as files of their own. Each run leaves a line.
+const MANIFEST_FILES: &str = "\
+[functions.large]
+exec = [\"sh\", \"-c\", \"echo ran >>runs; head -c 200000 /dev/zero\"]
+concurrency = 2
+retry = { attempts = 5, backoff = \"10ms\" }
+";
+/// Longer than all pauses between attempts of one job.
+const ATTEMPTS_END_WITHIN: Duration = Duration::from_secs(5);
 /// Above the free space that a submit needs (64 MiB) and two reserves.
 const SIZE: &str = "size=128m";
 
@@ -157,4 +166,34 @@ fn no_job_runs_twice_because_its_end_found_no_room() {
         let ran = (&job["state"], job["attempts"].as_array().map(Vec::len), &job["interruptions"]);
         assert_eq!(ran, (&"succeeded".into(), Some(1), &0.into()), "{job}");
     }
+}
+
+#[test]
+fn a_result_without_room_is_a_counted_attempt() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data = disk.path().join("data");
+    let server =
+        Server::start_as(Start { files: &[("kvern.toml", MANIFEST_FILES)], data: Some(&data), ..Start::default() });
+    let http = &server.http;
+    let post = |path: &str| http.ask("POST", &format!("/v1/functions/large/{path}"), &[], b"");
+    let runs = || std::fs::read_to_string(server.home.join("runs")).unwrap_or_default().lines().count();
+    assert_eq!(post("pause").status, 200);
+    let ids: Vec<String> = (0..10).map(|_| post("jobs").json()["id"].as_str().expect("an id").to_owned()).collect();
+
+    let mut filler = disk.fill();
+    assert_eq!(post("resume").status, 200);
+    let began = Instant::now();
+    until("pauses to end", || {
+        filler = disk.fill();
+        (began.elapsed() > ATTEMPTS_END_WITHIN).then_some(())
+    });
+    assert!((1..=4).contains(&runs()), "{} runs though no result could be stored", runs());
+
+    std::fs::remove_file(filler).expect("room again");
+    let jobs: Vec<_> = ids.iter().map(|id| http.finished(id)).collect();
+    let attempts = jobs.iter().flat_map(|job| job["attempts"].as_array().expect("a list"));
+    let errors: Vec<_> = attempts.map(|attempt| attempt["error"].as_str().unwrap_or_default()).collect();
+    assert!(jobs.iter().all(|job| job["state"] == "succeeded"), "{jobs:?}");
+    assert!(errors.iter().any(|error| error.contains("the function ran, but there is no room")), "{errors:?}");
+    assert_eq!(runs(), errors.len(), "each run is an attempt that is told: {errors:?}");
 }

@@ -98,3 +98,21 @@ fn an_open_console_holds_no_stop_up() {
     assert!(told.ends_with("0\r\n\r\n"), "the stream ends like any answer: {told}");
     assert!(server.log().contains("cut_off: 0"), "{}", server.log());
 }
+
+#[test]
+fn a_short_drain_is_short_for_open_requests_too() {
+    let mut server = Server::start_with(&[("kvern.toml", MANIFEST)], &["--drain", "1s"]);
+    let mut stalled = TcpStream::connect(server.http.address).expect("the server listens");
+    let head = "POST /v1/functions/wait/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhalf";
+    stalled.write_all(head.as_bytes()).expect("sent");
+    until("the server to have the request", || {
+        let metrics = server.http.get("/metrics").text();
+        metrics.lines().any(|line| line == "kvern_http_connections 2").then_some(())
+    });
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    // A gateway without its share of --drain would wait for ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(server.log().contains("\"requests_cut_off\":1"), "what was cut off is told: {}", server.log());
+}

@@ -27,10 +27,12 @@ pub(crate) struct FaultyQueue {
     pub(crate) slowness: Duration,
     /// Before a settlement is stored.
     pub(crate) settles_take: Duration,
-    /// Whether there is no room for settlements and for large inputs of calls.
+    /// Whether there is no room for settlements, sweeps and large inputs of calls.
     pub(crate) is_full: Arc<AtomicBool>,
     /// Whether large results cannot be staged.
     pub(crate) is_scarce: Arc<AtomicBool>,
+    /// Whether there is room for outcomes only: none for large results or new jobs.
+    pub(crate) is_low: Arc<AtomicBool>,
 }
 
 impl FaultyQueue {
@@ -47,6 +49,7 @@ impl FaultyQueue {
             settles_take,
             is_full: Arc::default(),
             is_scarce: Arc::default(),
+            is_low: Arc::default(),
         }
     }
 
@@ -58,6 +61,11 @@ impl FaultyQueue {
     /// No faults, but no open files for large results while this says so.
     pub(crate) fn scarce(inner: Arc<MemoryQueue>, is_scarce: Arc<AtomicBool>) -> Self {
         Self { is_scarce, ..Self::slow(inner, Duration::ZERO) }
+    }
+
+    /// No faults, but room for outcomes only while this says so.
+    pub(crate) fn low(inner: Arc<MemoryQueue>, is_low: Arc<AtomicBool>) -> Self {
+        Self { is_low, ..Self::slow(inner, Duration::ZERO) }
     }
 
     async fn delay(&self) {
@@ -77,6 +85,7 @@ impl Queue for FaultyQueue {
         if self.is_scarce.load(Ordering::Relaxed) {
             return Err(Error::Busy("too many open files".to_owned()));
         }
+        self.room()?;
         self.inner.stage().await
     }
 
@@ -172,6 +181,9 @@ impl Queue for FaultyQueue {
     }
 
     async fn sweep(&self, retention: &Retention, limit: usize) -> Result<Swept, Error> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Error::NoSpace("a full disk".to_owned()));
+        }
         self.inner.sweep(retention, limit).await
     }
 
@@ -188,9 +200,9 @@ impl Queue for FaultyQueue {
     }
 
     fn room(&self) -> Result<(), Error> {
-        if self.is_full.load(Ordering::Relaxed) {
-            return Err(Error::NoSpace("a full disk".to_owned()));
+        match self.is_low.load(Ordering::Relaxed) || self.is_full.load(Ordering::Relaxed) {
+            true => Err(Error::NoSpace("a full disk".to_owned())),
+            false => self.inner.room(),
         }
-        self.inner.room()
     }
 }

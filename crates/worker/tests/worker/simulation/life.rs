@@ -66,6 +66,7 @@ impl Life {
             settles_take: Duration::ZERO,
             is_full: Arc::default(),
             is_scarce: Arc::default(),
+            is_low: Arc::default(),
             slowness: Duration::from_millis(u64::from(dice.between(0, 3)) * 50),
         };
         let chance = dice.clone();
