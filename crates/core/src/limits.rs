@@ -10,7 +10,8 @@ pub const INPUT_BYTES_DEFAULT: u64 = 16 << 20;
 pub const OUTPUT_BYTES_DEFAULT: u64 = 6 << 20;
 /// Inputs and results above this go to a file beside the database, and never whole into memory.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
-/// Jobs are accepted while at least this much is free on the disk of the data directory, so that what runs can end.
+/// Jobs are accepted while at least this much is free on the disk of the data directory, so that what runs can end. What
+/// is free in the database counts, for the most part.
 pub const FREE_BYTES_MIN: u64 = 64 << 20;
 /// Jobs waiting (queued or scheduled) per function unless the manifest says otherwise.
 pub const QUEUED_JOBS_DEFAULT: u64 = 1_000_000;

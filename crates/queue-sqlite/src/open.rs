@@ -76,6 +76,7 @@ impl SqliteQueue {
         let mut connection = schema::open_writer(&path)?;
         let log = Log::watch(&mut connection).map_err(failed)?;
         let known = recover::begin_life(&connection).map_err(failed)?;
+        let reusable_bytes = schema::free_bytes(&connection);
         let shared = Arc::new(Shared {
             memory: Mutex::new(Memory::new(known.epoch, known.functions.clone())),
             inbox: Inbox::new(),
@@ -83,7 +84,7 @@ impl SqliteQueue {
             clock,
             commits: Commits::default(),
             blobs: BlobDir::new(&dir, known.epoch),
-            space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes)),
+            space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes)),
             is_marking_broken: AtomicBool::new(false),
         });
         let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };

@@ -17,6 +17,8 @@ use crate::writer::is_full;
 
 /// The log is copied when it has this many pages (4 KiB each).
 const PAGES_MAX: u32 = 4096;
+/// Its size then.
+pub(crate) const LOG_BYTES_MAX: u64 = PAGES_MAX as u64 * 4096;
 /// A log that a reader keeps from being begun anew is copied again after this many pages more.
 const PAGES_MORE: u32 = PAGES_MAX / 4;
 

@@ -20,6 +20,7 @@ use crate::keys;
 use crate::memory::NEVER;
 use crate::operation::{Found, Operation};
 use crate::refill::refill;
+use crate::schema::free_bytes;
 use crate::shared::Shared;
 use crate::transaction::{Counts, Desk, Transaction};
 use crate::wal::Log;
@@ -117,6 +118,8 @@ impl Writer<'_> {
             if operations.is_empty() && !self.has_chores() { Ok(()) } else { self.batch(operations, &mut effects) };
         // Gaps are filled before anyone is answered: who retried a job and then leases must find it.
         self.refill(true);
+        // As is the room that the batch made: who sweeps and then submits must find it.
+        self.shared.space().give(|| free_bytes(self.desk.connection));
         effects.carry_out(&self.shared);
         self.shared.inbox.give_back(units);
         committed?;
@@ -128,7 +131,8 @@ impl Writer<'_> {
     /// Applies operations until they are committed or refused.
     fn batch(&mut self, operations: Vec<Operation>, effects: &mut Effects) -> Result<(), Error> {
         let mut refused: Vec<Option<Error>> = operations.iter().map(|_| None).collect();
-        if self.shared.space().take(operations.iter().map(Operation::disk_bytes).sum()) {
+        let bytes = operations.iter().map(Operation::disk_bytes).sum();
+        if self.shared.space().take(bytes, || free_bytes(self.desk.connection)) {
             self.refuse_submits(&operations, &mut refused);
         }
         loop {

@@ -5,25 +5,31 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kvern_core::{JobId, State};
+use kvern_core::{JobId, Keep, State};
 use kvern_queue::{Clock, Error, Lease, NewJob, Payload, Queue};
 use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
-use crate::setup::{EPOCH, Setup, inline, job, success, until};
+use crate::setup::{EPOCH, Setup, inline, job, name, success, until};
 
 const MIB: u64 = 1 << 20;
 
-/// A file system of 16 MiB, gone at the end.
+/// A small file system, gone at the end.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
     fn mount() -> Option<Self> {
+        Self::mount_of(16)
+    }
+
+    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+    fn mount_of(mib: u32) -> Option<Self> {
         let dir = TempDir::new().expect("a directory");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(dir.path()).status();
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(dir.path()).status();
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self(dir));
         }
@@ -165,5 +171,39 @@ async fn many_jobs_at_once_stop_at_the_floor() {
         let dir = t.queue.blobs().parent().expect("the data directory").to_owned();
         drop(t);
         std::fs::remove_dir_all(dir).expect("nobody uses it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_room_of_forgotten_jobs_is_room_for_new_ones() {
+    // The log grows to 16 MiB before it is copied, and then the database by as much.
+    let Some(disk) = SmallDisk::mount_of(96) else { return };
+    let dir = disk.0.path().join("data");
+    let t = setup(open(&dir, 24 * MIB));
+    let large = || NewJob { input: Payload::Inline(vec![7; 60_000].into()), ..job("f") };
+    let fill = async || {
+        let mut accepted = Vec::new();
+        while let Ok(submitted) = t.queue.submit(large()).await {
+            accepted.push(submitted.id);
+        }
+        accepted
+    };
+    let first = fill().await;
+    assert!(matches!(t.queue.room(), Err(Error::NoSpace(_))));
+
+    for id in &first {
+        t.queue.cancel(*id).await.expect("it waits");
+    }
+    let at_once = vec![(name("f"), Keep { succeeded: Duration::ZERO, failed: Duration::ZERO })];
+    let swept = t.queue.sweep(&at_once, 10_000).await.expect("it is open");
+    assert_eq!(swept.forgotten, first.len());
+    t.queue.room().expect("the database has room");
+    let second = fill().await;
+    assert!(second.len() * 2 > first.len(), "{} jobs after {}", second.len(), first.len());
+
+    t.queue.crash();
+    let t = setup(open(&dir, 24 * MIB));
+    for id in second {
+        assert_eq!(t.state(id).await, State::Queued);
     }
 }
