@@ -100,7 +100,8 @@ pub trait Queue: Send + Sync + 'static {
     /// What a returned `submit` survives.
     fn durability(&self) -> Durability;
 
-    /// A place for a payload of unknown size.
+    /// A place for a payload of unknown size. Given also while there is no [`Queue::room`] for new jobs: what runs may
+    /// store its result. Who stages an input asks for room first.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::NoSpace`].
