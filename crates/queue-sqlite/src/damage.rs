@@ -1,5 +1,7 @@
 //! Damage: a job whose stored input does not match its checksum fails; the others go on.
 
+use std::collections::BTreeSet;
+
 use kvern_core::state::Move;
 use kvern_core::{Failure, FailureCode, Job, JobId, State};
 use rusqlite::Result as SqlResult;
@@ -17,7 +19,7 @@ pub(crate) struct Failed {
 }
 
 /// Fails those of these jobs that still wait.
-pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &[JobId]) -> SqlResult<Vec<Failed>> {
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &BTreeSet<JobId>) -> SqlResult<Vec<Failed>> {
     let mut failed = Vec::new();
     for id in damaged {
         let Ok(stored) = tx.find(*id)? else { continue };

@@ -1,5 +1,6 @@
 //! Open: from a data directory to a running queue.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
@@ -147,7 +148,7 @@ impl Thread {
                     desk,
                     log,
                     commit_takes: Duration::ZERO,
-                    damaged: Vec::new(),
+                    damaged: BTreeSet::new(),
                     chores_at: Instant::now(),
                 };
                 // What is due is queued and the windows are filled before the first caller looks.

@@ -5,6 +5,7 @@
 //! again. A commit that fails is the end: nobody knows what is on the disk, so the store is sealed, and nothing is tried
 //! again (the kernel reports a failed fsync once and then claims success).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ pub(crate) struct Writer<'c> {
     /// What a commit takes, smoothed.
     pub(crate) commit_takes: Duration,
     /// Jobs whose input turned out to be damaged.
-    pub(crate) damaged: Vec<JobId>,
+    pub(crate) damaged: BTreeSet<JobId>,
     /// When to look after due and damaged jobs again, after that failed.
     pub(crate) chores_at: Instant,
 }
@@ -77,6 +78,7 @@ impl Writer<'_> {
     pub(crate) fn run(mut self) -> bool {
         loop {
             self.shared.inbox.wait(self.deadline());
+            self.shared.commits.count_round();
             if self.commit_takes > SLOW_COMMIT {
                 self.shared.inbox.linger(self.commit_takes / LINGER_PART, self.commit_takes / 2);
             }
@@ -94,8 +96,11 @@ impl Writer<'_> {
         }
     }
 
-    /// When to look without being asked: at the next due time.
+    /// When to look without being asked: at the next due time, at once if jobs are damaged.
     fn deadline(&self) -> Option<Instant> {
+        if !self.damaged.is_empty() {
+            return Some(self.chores_at);
+        }
         let next_due = self.shared.memory().next_due();
         if next_due == NEVER {
             return None;
@@ -152,7 +157,7 @@ impl Writer<'_> {
                 Err(Spoiled::Chores(error)) => {
                     // The jobs concerned stay as they are; everyone else's go on.
                     tracing::error!(%error, "due or damaged jobs cannot be moved; trying again later");
-                    self.chores_at = Instant::now() + CHORES_AGAIN;
+                    self.put_chores_off();
                 }
                 Err(Spoiled::Commit(error)) => {
                     let why = Error::Closed(format!("the store failed while it wrote: {error}"));
@@ -241,6 +246,10 @@ impl Writer<'_> {
         }
     }
 
+    fn put_chores_off(&mut self) {
+        self.chores_at = Instant::now() + CHORES_AGAIN;
+    }
+
     /// The disk is full: submits are refused first, the reserve is freed for the rest.
     fn make_room(&mut self, operations: &[Operation], refused: &mut [Option<Error>]) {
         let submits_waited = operations.iter().zip(refused.iter()).any(|(it, no)| it.is_submit() && no.is_none());
@@ -254,7 +263,13 @@ impl Writer<'_> {
         }
         // Pages of the log that are copied can be written again. If that fails too, nothing is lost by trying.
         let _ = self.log.copy(self.desk.connection, &self.shared.commits);
-        if !submits_waited && !freed {
+        if submits_waited || freed {
+            return;
+        }
+        if self.has_chores() {
+            // They may be what has no room. Whoever waits for an answer goes first.
+            self.put_chores_off();
+        } else {
             for no in refused.iter_mut().filter(|no| no.is_none()) {
                 *no = Some(Error::NoSpace("the disk of the data directory is full".to_owned()));
             }
@@ -296,9 +311,6 @@ impl Writer<'_> {
             if wanting.is_empty() {
                 wanting = self.shared.memory().wanting_refill(true);
             }
-        }
-        if !self.damaged.is_empty() {
-            self.shared.inbox.poke();
         }
     }
 

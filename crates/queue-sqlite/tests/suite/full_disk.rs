@@ -4,15 +4,15 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kvern_core::{JobId, Keep, State};
-use kvern_queue::{Clock, Error, Lease, NewJob, Payload, Queue};
+use kvern_queue::{Clock, Error, Lease, LeaseToken, NewJob, Payload, Queue};
 use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
+use crate::chores::assert_calm;
 use crate::setup::{EPOCH, Setup, inline, job, name, success, until};
 
 const MIB: u64 = 1 << 20;
@@ -57,21 +57,27 @@ impl Drop for SmallDisk {
     }
 }
 
-fn open(dir: &Path, free_bytes_min: u64) -> Arc<SqliteQueue> {
-    let options = Options { dir: dir.to_owned(), clock: Clock::manual(EPOCH) };
+fn open(dir: &Path, free_bytes_min: u64) -> Setup {
+    let clock = Clock::manual(EPOCH);
+    let options = Options { dir: dir.to_owned(), clock: clock.clone() };
     let bounds = Bounds { free_bytes_min, reserve_bytes: MIB };
-    SqliteQueue::open_within(options, &bounds).expect("the directory opens")
+    let queue = SqliteQueue::open_within(options, &bounds).expect("the directory opens");
+    Setup { queue, clock, dir: TempDir::new().expect("a directory") }
 }
 
-fn setup(queue: Arc<SqliteQueue>) -> Setup {
-    Setup { queue, clock: Clock::manual(EPOCH), dir: TempDir::new().expect("a directory") }
+/// Takes all the room that is left, also what the reserve and the free pages still give: the log of a job takes that.
+async fn use_up(disk: &SmallDisk, t: &Setup, token: LeaseToken) {
+    disk.fill();
+    for bytes in [50_000, 1000] {
+        while t.queue.append_log(token, vec![b'x'; bytes].into()).await.is_ok() {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_submits_and_takes_settlements() {
     let Some(disk) = SmallDisk::mount() else { return };
     let dir = disk.0.path().join("data");
-    let t = setup(open(&dir, 0));
+    let t = open(&dir, 0);
     let mut accepted: Vec<JobId> = Vec::new();
     for _ in 0..300 {
         accepted.push(t.submit(job("f")).await);
@@ -98,7 +104,7 @@ async fn a_full_disk_refuses_submits_and_takes_settlements() {
     until("submits work again", async || t.queue.submit(job("f")).await.is_ok()).await;
     t.queue.crash();
     drop(t);
-    let t = setup(open(&dir, 0));
+    let t = open(&dir, 0);
     for id in accepted {
         let expected = if settled.contains(&id) { State::Succeeded } else { State::Queued };
         assert_eq!(t.state(id).await, expected);
@@ -108,18 +114,14 @@ async fn a_full_disk_refuses_submits_and_takes_settlements() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settlement_without_room_may_be_tried_again() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let t = setup(open(&disk.0.path().join("data"), 0));
+    let t = open(&disk.0.path().join("data"), 0);
     t.submit(job("f")).await;
     let leased = t.lease("f", 1).await.remove(0);
     let mut stage = t.queue.stage().await.expect("there is room");
     stage.write(vec![7; 200_000].into()).await.expect("there is room");
     let result = stage.finish().await.expect("there is room");
-    disk.fill();
     let token = leased.lease.token();
-    // A log takes what the reserve and the free pages still give.
-    for bytes in [50_000, 1000] {
-        while t.queue.append_log(token, vec![b'x'; bytes].into()).await.is_ok() {}
-    }
+    use_up(&disk, &t, token).await;
 
     let settlement = success(&leased.job, result.clone());
     let refused = t.queue.settle(leased.lease, settlement.clone()).await;
@@ -132,9 +134,26 @@ async fn a_settlement_without_room_may_be_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_due_job_waits_for_room_in_peace() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let t = open(&disk.0.path().join("data"), 0);
+    let due_at = EPOCH.after(Duration::from_secs(1));
+    let scheduled = t.submit(NewJob { not_before: Some(due_at), ..job("f") }).await;
+    t.submit(job("g")).await;
+    let token = t.lease("g", 1).await.remove(0).lease.token();
+    use_up(&disk, &t, token).await;
+
+    t.clock.advance(Duration::from_secs(1));
+    assert_calm(&t).await;
+    t.queue.health().expect("a full disk is no reason to end");
+    disk.make_room();
+    until("it runs", async || t.lease("f", 1).await.iter().any(|leased| leased.job.id == scheduled)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn below_the_floor_submits_wait_for_room() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let t = setup(open(&disk.0.path().join("data"), 4 * MIB));
+    let t = open(&disk.0.path().join("data"), 4 * MIB);
     t.submit(job("f")).await;
     disk.fill();
     until("the floor is noticed", async || matches!(t.queue.submit(job("f")).await, Err(Error::NoSpace(_)))).await;
@@ -150,7 +169,7 @@ async fn below_the_floor_submits_wait_for_room() {
 async fn many_jobs_at_once_stop_at_the_floor() {
     let Some(disk) = SmallDisk::mount() else { return };
     for bytes in [60_000, 200_000] {
-        let t = setup(open(&disk.0.path().join(format!("data{bytes}")), 4 * MIB));
+        let t = open(&disk.0.path().join(format!("data{bytes}")), 4 * MIB);
         // All within the second in which the free space need not be looked at.
         let refused = loop {
             let mut stage = t.queue.stage().await.expect("it is open");
@@ -179,7 +198,7 @@ async fn the_room_of_forgotten_jobs_is_room_for_new_ones() {
     // The log grows to 16 MiB before it is copied, and then the database by as much.
     let Some(disk) = SmallDisk::mount_of(96) else { return };
     let dir = disk.0.path().join("data");
-    let t = setup(open(&dir, 24 * MIB));
+    let t = open(&dir, 24 * MIB);
     let large = || NewJob { input: Payload::Inline(vec![7; 60_000].into()), ..job("f") };
     let fill = async || {
         let mut accepted = Vec::new();
@@ -202,7 +221,7 @@ async fn the_room_of_forgotten_jobs_is_room_for_new_ones() {
     assert!(second.len() * 2 > first.len(), "{} jobs after {}", second.len(), first.len());
 
     t.queue.crash();
-    let t = setup(open(&dir, 24 * MIB));
+    let t = open(&dir, 24 * MIB);
     for id in second {
         assert_eq!(t.state(id).await, State::Queued);
     }
