@@ -77,6 +77,11 @@
 //!
 //! 31. *the end is heard*: `closed` waits while the queue works, and gives the reason once it takes nothing any more,
 //!     also to those who ask later; `health` agrees with it.
+//!
+//! Bounds
+//!
+//! 32. *a log is bounded*: of all that the attempts of a job print, the first [`kvern_core::limits::LOG_BYTES_MAX`] bytes
+//!     are kept, and once more comes, [`crate::log::LOG_IS_FULL`] after them. What is dropped is no error.
 
 use std::fmt;
 
