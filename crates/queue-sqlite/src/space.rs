@@ -114,6 +114,8 @@ impl Space {
     /// The disk is full: gives the reserve away. False if it was given away before.
     pub(crate) fn free_reserve(&mut self) -> bool {
         self.is_low = true;
+        // Nothing for us, whatever the last look found.
+        self.free_bytes = 0;
         (self.looked_at, self.counted_at) = (Instant::now(), Instant::now());
         let had = std::mem::take(&mut self.has_reserve);
         had && std::fs::remove_file(reserve_path(&self.dir)).is_ok()

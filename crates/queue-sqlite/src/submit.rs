@@ -92,6 +92,10 @@ impl Step for Submit {
         {
             return Ok(twin);
         }
+        // Not before: what the twin has stored is there, room or not.
+        if let Some(why) = &tx.no_room {
+            return Ok(Err(why.clone()));
+        }
         let function = tx.function(&self.new.function)?;
         if tx.waiting(function) >= self.new.max_queued {
             return Ok(Err(Error::Full { function: self.new.function.clone(), limit: self.new.max_queued }));

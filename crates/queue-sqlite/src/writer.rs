@@ -50,6 +50,15 @@ pub(crate) struct Writer<'c> {
     pub(crate) chores_at: Instant,
 }
 
+/// What is to be committed.
+struct Batch {
+    operations: Vec<Operation>,
+    /// Why not, by operation.
+    refused: Vec<Option<Error>>,
+    /// Why no new job is stored.
+    no_room: Option<Error>,
+}
+
 /// A batch that is committed.
 struct Committed {
     did_chores: bool,
@@ -135,24 +144,27 @@ impl Writer<'_> {
 
     /// Applies operations until they are committed or refused.
     fn batch(&mut self, operations: Vec<Operation>, effects: &mut Effects) -> Result<(), Error> {
-        let mut refused: Vec<Option<Error>> = operations.iter().map(|_| None).collect();
+        let refused = operations.iter().map(|_| None).collect();
         let bytes = operations.iter().map(Operation::disk_bytes).sum();
-        if self.shared.space().take(bytes, || free_bytes(self.desk.connection)) {
-            self.refuse_submits(&operations, &mut refused);
-        }
+        let no_room = {
+            let mut space = self.shared.space();
+            let is_low = space.take(bytes, || free_bytes(self.desk.connection));
+            is_low.then(|| space.no_space())
+        };
+        let mut batch = Batch { operations, refused, no_room };
         loop {
-            match self.transact(&operations, &refused) {
+            match self.transact(&batch) {
                 Ok(committed) => {
                     if committed.did_chores {
                         self.damaged.clear();
                     }
-                    self.finish(operations, committed, effects);
+                    self.finish(batch.operations, committed, effects);
                     return Ok(());
                 }
-                Err(Spoiled::Full) => self.make_room(&operations, &mut refused),
+                Err(Spoiled::Full) => self.make_room(&mut batch),
                 Err(Spoiled::Operation(at, error)) => {
                     tracing::error!(%error, "an operation failed in the store");
-                    refused[at] = Some(Error::Broken(error.to_string()));
+                    batch.refused[at] = Some(Error::Broken(error.to_string()));
                 }
                 Err(Spoiled::Chores(error)) => {
                     // The jobs concerned stay as they are; everyone else's go on.
@@ -165,29 +177,29 @@ impl Writer<'_> {
                     let mut memory = self.shared.memory();
                     // Before anyone hears of it: whoever does finds the store sealed.
                     memory.close(why.clone());
-                    for operation in operations {
+                    for operation in batch.operations {
                         operation.end(Err(unknown.clone()), &mut memory, effects);
                     }
                     return Err(why);
                 }
             }
-            if refused.iter().all(Option::is_some) {
-                self.refuse_all(operations, refused, effects);
+            if batch.refused.iter().all(Option::is_some) {
+                self.refuse_all(batch, effects);
                 return Ok(());
             }
         }
     }
 
     /// One try. After an error nothing of it is left, unless the commit itself failed.
-    fn transact(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
+    fn transact(&mut self, batch: &Batch) -> Result<Committed, Spoiled> {
         let functions_stored = self.desk.functions_stored;
-        let applied = self.apply(operations, refused);
+        let applied = self.apply(batch);
         let committed = applied.and_then(|committed| {
             let began = Instant::now();
             let done = self.desk.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
             match done {
                 Ok(_) => {
-                    self.count_commit(operations.len(), began.elapsed());
+                    self.count_commit(batch.operations.len(), began.elapsed());
                     Ok(committed)
                 }
                 Err(error) if is_full(&error) => Err(Spoiled::Full),
@@ -200,10 +212,11 @@ impl Writer<'_> {
         committed
     }
 
-    fn apply(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
+    fn apply(&mut self, batch: &Batch) -> Result<Committed, Spoiled> {
         let damaged = &self.damaged;
         let does_chores = self.chores_at <= Instant::now();
         let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(Spoiled::Commit)?;
+        tx.no_room.clone_from(&batch.no_room);
         let (mut came_due, mut failed) = (None, Vec::new());
         if does_chores {
             let is_due = tx.shared.memory().next_due() <= tx.now;
@@ -211,8 +224,8 @@ impl Writer<'_> {
             came_due = is_due.then(|| due::apply(&mut tx)).transpose().map_err(spoiled)?;
             failed = damage::apply(&mut tx, damaged).map_err(spoiled)?;
         }
-        let mut found = Vec::with_capacity(operations.len());
-        for (at, (operation, refused)) in operations.iter().zip(refused).enumerate() {
+        let mut found = Vec::with_capacity(batch.operations.len());
+        for (at, (operation, refused)) in batch.operations.iter().zip(&batch.refused).enumerate() {
             found.push(match refused {
                 Some(why) => Err(why.clone()),
                 None => operation.apply(&mut tx).map_err(|error| spoiled(at, error))?,
@@ -238,9 +251,9 @@ impl Writer<'_> {
         }
     }
 
-    fn refuse_all(&self, operations: Vec<Operation>, refused: Vec<Option<Error>>, effects: &mut Effects) {
+    fn refuse_all(&self, batch: Batch, effects: &mut Effects) {
         let mut memory = self.shared.memory();
-        for (operation, why) in operations.into_iter().zip(refused) {
+        for (operation, why) in batch.operations.into_iter().zip(batch.refused) {
             let why = why.unwrap_or_else(|| Error::Broken("not applied".to_owned()));
             operation.end(Err(why), &mut memory, effects);
         }
@@ -251,11 +264,11 @@ impl Writer<'_> {
     }
 
     /// The disk is full: submits are refused first, the reserve is freed for the rest.
-    fn make_room(&mut self, operations: &[Operation], refused: &mut [Option<Error>]) {
-        let submits_waited = operations.iter().zip(refused.iter()).any(|(it, no)| it.is_submit() && no.is_none());
-        self.refuse_submits(operations, refused);
+    fn make_room(&mut self, batch: &mut Batch) {
+        let submits_waited = batch.no_room.is_none() && batch.operations.iter().any(Operation::is_submit);
         let (freed, complains) = {
             let mut space = self.shared.space();
+            batch.no_room.get_or_insert_with(|| space.no_space());
             (space.free_reserve(), space.complains())
         };
         if complains {
@@ -270,16 +283,9 @@ impl Writer<'_> {
             // They may be what has no room. Whoever waits for an answer goes first.
             self.put_chores_off();
         } else {
-            for no in refused.iter_mut().filter(|no| no.is_none()) {
+            for no in batch.refused.iter_mut().filter(|no| no.is_none()) {
                 *no = Some(Error::NoSpace("the disk of the data directory is full".to_owned()));
             }
-        }
-    }
-
-    fn refuse_submits(&self, operations: &[Operation], refused: &mut [Option<Error>]) {
-        let why = self.shared.space().no_space();
-        for (_, no) in operations.iter().zip(refused).filter(|(operation, no)| operation.is_submit() && no.is_none()) {
-            *no = Some(why.clone());
         }
     }
 

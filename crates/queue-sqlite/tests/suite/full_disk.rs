@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kvern_core::{JobId, Keep, State};
-use kvern_queue::{Clock, Error, Lease, LeaseToken, NewJob, Payload, Queue};
+use kvern_queue::{Clock, Error, Idempotency, Lease, LeaseToken, NewJob, Payload, Queue};
 use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
 use rustix::fs::statvfs;
 use tempfile::TempDir;
@@ -154,12 +154,16 @@ async fn a_due_job_waits_for_room_in_peace() {
 async fn below_the_floor_submits_wait_for_room() {
     let Some(disk) = SmallDisk::mount() else { return };
     let t = open(&disk.0.path().join("data"), 4 * MIB);
-    t.submit(job("f")).await;
+    let keyed = |body| NewJob { idempotency: Some(Idempotency { key: [7; 16], body: [body; 16] }), ..job("f") };
+    let id = t.submit(keyed(1)).await;
     disk.fill();
     until("the floor is noticed", async || matches!(t.queue.submit(job("f")).await, Err(Error::NoSpace(_)))).await;
     let refused = t.queue.room().expect_err("no job is accepted").to_string();
     assert!(refused.contains("4 MiB"), "{refused}");
     t.queue.health().expect("it has not ended");
+    let twin = t.queue.submit(keyed(1)).await.expect("it is stored already");
+    assert_eq!((twin.id, twin.duplicate), (id, true));
+    assert!(matches!(t.queue.submit(keyed(2)).await, Err(Error::KeyReused(first)) if first == id));
     disk.make_room();
     until("there is room without a submit", async || t.queue.room().is_ok()).await;
     until("submits work again", async || t.queue.submit(job("f")).await.is_ok()).await;
