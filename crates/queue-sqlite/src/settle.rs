@@ -104,10 +104,11 @@ impl Settle {
     fn decide(&self, tx: &Transaction<'_, '_>) -> Result<(bool, Option<Job>), Error> {
         let memory = tx.shared.memory();
         let running = memory.running.get(&self.token.job).ok_or(Error::StaleLease(self.token.job))?;
-        let is_cancelled = running.job.cancel_requested;
+        let is_cancelled = running.job.cancel_requested || tx.cancelled.contains(&self.token.job);
         let anew = match &self.undecided {
             Some(undecided) if is_cancelled != undecided.running.cancel_requested => {
-                Some(end(&running.job, undecided.started_before, undecided.ending.clone(), None, tx.now)?)
+                let job = Job { cancel_requested: is_cancelled, ..(*running.job).clone() };
+                Some(end(&job, undecided.started_before, undecided.ending.clone(), None, tx.now)?)
             }
             _ => None,
         };
@@ -122,6 +123,7 @@ pub(crate) struct Started {
     function: usize,
     started_before: Option<UnixMs>,
     is_long: bool,
+    is_cancelling: bool,
 }
 
 impl Started {
@@ -131,12 +133,13 @@ impl Started {
             function: running.function,
             started_before: running.started_before,
             is_long: running.is_long,
+            is_cancelling: running.is_cancelling,
         }
     }
 
     /// Whether a release has nothing to write.
     pub(crate) fn is_only_in_memory(&self) -> bool {
-        !self.is_long && !self.job.cancel_requested
+        !self.is_long && !self.is_cancelling && !self.job.cancel_requested
     }
 }
 

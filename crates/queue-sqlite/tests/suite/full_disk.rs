@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use kvern_core::{JobId, Keep, State};
-use kvern_queue::{Clock, Error, Idempotency, Lease, LeaseToken, NewJob, Payload, Queue};
+use kvern_queue::{Clock, Error, Idempotency, Lease, LeaseState, LeaseToken, NewJob, Payload, Queue, Settlement};
 use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
+use rusqlite::Connection;
 use rustix::fs::statvfs;
 use tempfile::TempDir;
 
@@ -68,7 +69,7 @@ fn open(dir: &Path, free_bytes_min: u64) -> Setup {
 /// Takes all the room that is left, also what the reserve and the free pages still give: the log of a job takes that.
 async fn use_up(disk: &SmallDisk, t: &Setup, token: LeaseToken) {
     disk.fill();
-    for bytes in [50_000, 1000] {
+    for bytes in [50_000, 1000, 1] {
         while t.queue.append_log(token, vec![b'x'; bytes].into()).await.is_ok() {}
     }
 }
@@ -131,6 +132,31 @@ async fn a_settlement_without_room_may_be_tried_again() {
     let stored = t.queue.result(token.job).await.expect("the job is there").expect("it has a result");
     let Payload::Blob(blob) = stored.payload else { panic!("the result is a file") };
     blob.verify().await.expect("the file is still there, and whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_without_room_cancels_nothing() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let dir = disk.0.path().join("data");
+    let t = open(&dir, 0);
+    let id = t.submit(job("f")).await;
+    let leased = t.lease("f", 1).await.remove(0);
+    let token = leased.lease.token();
+    // A cancel overwrites one page: it finds room while the log may begin anew, which a reader keeps it from.
+    let reader = Connection::open(dir.join("queue.db")).expect("a database");
+    reader.execute_batch("BEGIN; SELECT * FROM jobs").expect("reads");
+    use_up(&disk, &t, token).await;
+
+    assert!(matches!(t.queue.cancel(id).await, Err(Error::NoSpace(_))));
+    assert!(!t.queue.get(id).await.expect("it is there").cancel_requested);
+    assert_eq!(t.queue.renew(&[token]).await.expect("it is open"), [LeaseState::Held]);
+    drop(reader);
+    disk.make_room();
+    until("it is marked", async || t.queue.cancel(id).await.is_ok()).await;
+    assert!(t.queue.get(id).await.expect("it is there").cancel_requested);
+    assert_eq!(t.queue.renew(&[token]).await.expect("it is open"), [LeaseState::CancelRequested]);
+    let released = t.queue.settle(leased.lease, Settlement::Release).await;
+    assert_eq!(released.expect("the lease stands"), State::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
