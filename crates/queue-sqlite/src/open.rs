@@ -24,10 +24,10 @@ use crate::read::Readers;
 use crate::recover::{self, Known};
 use crate::schema;
 use crate::shared::Shared;
-use crate::space::{RESERVE_BYTES, Space};
+use crate::space::{RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
 use crate::wal::Log;
-use crate::writer::Writer;
+use crate::writer::{Writer, is_full};
 
 /// What the queue needs.
 #[derive(Debug, Clone)]
@@ -73,10 +73,11 @@ impl SqliteQueue {
         let lock = Lock::take(&dir)?;
         let path = database(&dir);
         make_database(&path)?;
-        let failed = |source| OpenError::Database { path: path.clone(), source };
-        let mut connection = schema::open_writer(&path)?;
-        let log = Log::watch(&mut connection).map_err(failed)?;
-        let known = recover::begin_life(&connection).map_err(failed)?;
+        let (connection, log, known) = match begin(&path) {
+            // A log must be made, and a life that does not begin settles nothing.
+            Err(OpenError::Full { .. }) if free_reserve(&dir) => begin(&path)?,
+            begun => begun?,
+        };
         let reusable_bytes = schema::free_bytes(&connection);
         let shared = Arc::new(Shared {
             memory: Mutex::new(Memory::new(known.epoch, known.functions.clone())),
@@ -91,11 +92,20 @@ impl SqliteQueue {
         let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };
         let writer = thread.start().map_err(|error| match error {
             StartError::Thread(source) => OpenError::Thread(source),
-            StartError::Database(source) => failed(source),
+            StartError::Database(source) => OpenError::of_database(&path, source),
         })?;
         remove_orphans(&shared.blobs, &path);
         Ok(Arc::new(Self { shared, readers: Readers::new(path), writer: Mutex::new(Some(writer)) }))
     }
+}
+
+/// The writer's connection, its log, and what the database knows at the beginning of this life.
+fn begin(path: &Path) -> Result<(Connection, Log, Known), OpenError> {
+    let failed = |source| OpenError::of_database(path, source);
+    let mut connection = schema::open_writer(path)?;
+    let log = Log::watch(&mut connection).map_err(failed)?;
+    let known = recover::begin_life(&connection).map_err(failed)?;
+    Ok((connection, log, known))
 }
 
 /// What the writer's thread takes with it.
@@ -182,7 +192,10 @@ fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlRe
         functions_stored: known.functions.len(),
         key_buckets: keys::buckets(connection)?,
     };
-    recover::end_attempts(&mut desk, shared)?;
+    match recover::end_attempts(&mut desk, shared) {
+        Err(error) if is_full(&error) && shared.space().free_reserve() => recover::end_attempts(&mut desk, shared)?,
+        ended => ended?,
+    }
     Ok(desk)
 }
 

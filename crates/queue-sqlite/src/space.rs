@@ -117,8 +117,7 @@ impl Space {
         // Nothing for us, whatever the last look found.
         self.free_bytes = 0;
         (self.looked_at, self.counted_at) = (Instant::now(), Instant::now());
-        let had = std::mem::take(&mut self.has_reserve);
-        had && std::fs::remove_file(reserve_path(&self.dir)).is_ok()
+        std::mem::take(&mut self.has_reserve) && free_reserve(&self.dir)
     }
 
     /// Whether it is time to log that the disk is full.
@@ -155,6 +154,11 @@ impl Space {
             self.has_reserve = set_aside(&reserve_path(&self.dir), self.reserve_bytes);
         }
     }
+}
+
+/// Gives the reserve of a directory away. False if there is none.
+pub(crate) fn free_reserve(dir: &Path) -> bool {
+    std::fs::remove_file(reserve_path(dir)).is_ok()
 }
 
 fn reserve_path(dir: &Path) -> PathBuf {

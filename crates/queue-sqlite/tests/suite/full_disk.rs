@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kvern_core::{JobId, Keep, State};
 use kvern_queue::{Clock, Error, Idempotency, Lease, LeaseState, LeaseToken, NewJob, Payload, Queue, Settlement};
-use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
+use kvern_queue_sqlite::{Bounds, OpenError, Options, SqliteQueue};
 use rusqlite::Connection;
 use rustix::fs::statvfs;
 use tempfile::TempDir;
@@ -157,6 +157,30 @@ async fn a_cancel_without_room_cancels_nothing() {
     assert_eq!(t.queue.renew(&[token]).await.expect("it is open"), [LeaseState::CancelRequested]);
     let released = t.queue.settle(leased.lease, Settlement::Release).await;
     assert_eq!(released.expect("the lease stands"), State::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_does_not_keep_it_from_opening() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let dir = disk.0.path().join("data");
+    let t = open(&dir, 0);
+    let id = t.submit(job("f")).await;
+    // In order: no log stays, and the first commit must make one.
+    t.queue.close().await;
+    drop(t);
+    disk.fill();
+
+    let t = open(&dir, 0);
+    assert_eq!(t.lease("f", 1).await.remove(0).job.id, id);
+    assert!(!dir.join("queue.reserve").exists(), "that is what the reserve is for");
+
+    t.queue.close().await;
+    drop(t);
+    disk.fill();
+    let refused = SqliteQueue::open(Options { dir: dir.clone(), clock: Clock::system() }).expect_err("no room at all");
+    assert!(matches!(refused, OpenError::Full { .. }), "{refused:?}");
+    disk.make_room();
+    assert_eq!(open(&dir, 0).state(id).await, State::Queued);
 }
 
 #[tokio::test(flavor = "multi_thread")]
