@@ -75,6 +75,7 @@ impl Submit {
             body,
         ])?;
         tx.own_file(body, key)?;
+        self.new.input.staged().inspect(|staged| staged.keep());
         if let Some(at) = job.expires_at {
             tx.run("INSERT INTO expiries VALUES (?1, ?2)", params![stored_time(at), key])?;
         }
@@ -112,7 +113,7 @@ impl Step for Submit {
     fn finish(self, found: Accepted, memory: &mut Memory, effects: &mut Effects) {
         let submitted = match found {
             Accepted::Twin { id, state } => {
-                effects.files.extend(file_of(&self.new.input));
+                effects.payloads.push(self.new.input);
                 Submitted { id, state, duplicate: true }
             }
             Accepted::New { function, job } => {
@@ -130,9 +131,10 @@ impl Step for Submit {
 
     fn refuse(self, why: Error, _: &mut Memory, effects: &mut Effects) {
         // Whether an unknown submit is stored shows when the queue opens again; then its file is wanted or removed.
-        if !matches!(why, Error::Unknown(_)) {
-            effects.files.extend(file_of(&self.new.input));
+        if let (Some(staged), false) = (self.new.input.staged(), matches!(why, Error::Unknown(_))) {
+            staged.give_back();
         }
+        effects.payloads.push(self.new.input);
         effects.answer_submit(self.answer, Err(why));
     }
 }
@@ -164,13 +166,5 @@ pub(crate) fn inline_bytes(payload: &Payload) -> usize {
     match payload {
         Payload::Inline(bytes) => bytes.len(),
         Payload::Blob(_) => 0,
-    }
-}
-
-/// The file of a payload.
-pub(crate) fn file_of(payload: &Payload) -> Option<std::path::PathBuf> {
-    match payload {
-        Payload::Inline(_) => None,
-        Payload::Blob(blob) => Some(blob.path.clone()),
     }
 }

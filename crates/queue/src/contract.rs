@@ -10,7 +10,8 @@
 //! 3. *the bound holds*: no more than `max_queued` jobs of a function wait; one more gives [`Error::Full`] and stores
 //!    nothing.
 //! 4. *ids grow*: a job accepted later has a greater id, also over a restart and a clock that goes back.
-//! 5. *payloads come back byte for byte*, inline and staged, input and result; a dropped stage leaves nothing behind.
+//! 5. *payloads come back byte for byte*, inline and staged, input and result; a dropped stage leaves nothing behind, nor
+//!    does a staged payload that no job takes.
 //!
 //! Lease
 //!

@@ -15,6 +15,7 @@ pub mod error;
 pub mod events;
 pub mod job;
 pub mod payload;
+pub mod staged;
 
 pub mod list;
 pub mod log;
@@ -38,3 +39,4 @@ pub use job::{
 };
 pub use memory::MemoryQueue;
 pub use payload::{Blob, Payload, Stage, Stored};
+pub use staged::Staged;
