@@ -14,7 +14,7 @@ use rusqlite::{Connection, Result as SqlResult};
 use crate::blob::BlobDir;
 use crate::commits::Commits;
 use crate::error::OpenError;
-use crate::inbox::{End, Inbox};
+use crate::inbox::Inbox;
 use crate::keys;
 use crate::lock::Lock;
 use crate::memory::Memory;
@@ -123,8 +123,7 @@ struct SealedAtTheEnd(Arc<Shared>);
 impl Drop for SealedAtTheEnd {
     fn drop(&mut self) {
         self.0.memory().close(Error::Closed("its writer ended".to_owned()));
-        self.0.inbox.end(End::Abort);
-        while !self.0.inbox.take().0.is_empty() {}
+        self.0.inbox.abandon();
     }
 }
 
