@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::writer::is_full;
+use crate::full::is_full;
 
 /// Why a data directory cannot be opened. The text ends with what to try.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +73,9 @@ pub enum OpenError {
 impl OpenError {
     /// What SQLite says of a database that is being opened.
     pub(crate) fn of_database(path: &Path, source: rusqlite::Error) -> Self {
+        let is_full = is_full(&source, path);
         let path = path.to_owned();
-        if is_full(&source) { Self::Full { path, source } } else { Self::Database { path, source } }
+        if is_full { Self::Full { path, source } } else { Self::Database { path, source } }
     }
 }
 

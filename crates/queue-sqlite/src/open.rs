@@ -14,6 +14,7 @@ use rusqlite::{Connection, Result as SqlResult};
 use crate::blob::BlobDir;
 use crate::commits::Commits;
 use crate::error::OpenError;
+use crate::full::is_full_for;
 use crate::inbox::Inbox;
 use crate::keys;
 use crate::lock::Lock;
@@ -27,7 +28,7 @@ use crate::shared::Shared;
 use crate::space::{RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
 use crate::wal::Log;
-use crate::writer::{Writer, is_full};
+use crate::writer::Writer;
 
 /// What the queue needs.
 #[derive(Debug, Clone)]
@@ -192,7 +193,9 @@ fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlRe
         key_buckets: keys::buckets(connection)?,
     };
     match recover::end_attempts(&mut desk, shared) {
-        Err(error) if is_full(&error) && shared.space().free_reserve() => recover::end_attempts(&mut desk, shared)?,
+        Err(error) if is_full_for(&error, connection) && shared.space().free_reserve() => {
+            recover::end_attempts(&mut desk, shared)?;
+        }
         ended => ended?,
     }
     Ok(desk)

@@ -13,7 +13,7 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result as SqlResult};
 
 use crate::commits::Commits;
-use crate::writer::is_full;
+use crate::full::is_full_for;
 
 /// The log is copied when it has this many pages (4 KiB each).
 const PAGES_MAX: u32 = 4096;
@@ -53,7 +53,7 @@ impl Log {
         }
         match self.copy(connection, commits) {
             // The log keeps what the database has no room for.
-            Err(error) if !is_full(&error) => {
+            Err(error) if !is_full_for(&error, connection) => {
                 Err(Error::Closed(format!("the store failed while it copied its log: {error}")))
             }
             _ => Ok(()),

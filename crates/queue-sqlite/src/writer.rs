@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use kvern_core::JobId;
 use kvern_queue::Error;
-use rusqlite::{ErrorCode, Result as SqlResult};
+use rusqlite::{Connection, Result as SqlResult};
 
 use crate::damage;
 use crate::due::{self, CameDue};
 use crate::effects::Effects;
+use crate::full::is_full_for;
 use crate::inbox::End;
 use crate::keys;
 use crate::memory::NEVER;
@@ -202,8 +203,7 @@ impl Writer<'_> {
                     self.count_commit(batch.operations.len(), began.elapsed());
                     Ok(committed)
                 }
-                Err(error) if is_full(&error) => Err(Spoiled::Full),
-                Err(error) => Err(Spoiled::Commit(error)),
+                Err(error) => Err(full_or(error, self.desk.connection, Spoiled::Commit)),
             }
         });
         if let Err(Spoiled::Full | Spoiled::Operation(..) | Spoiled::Chores(_)) = &committed {
@@ -213,6 +213,7 @@ impl Writer<'_> {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<Committed, Spoiled> {
+        let connection = self.desk.connection;
         let damaged = &self.damaged;
         let does_chores = self.chores_at <= Instant::now();
         let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(Spoiled::Commit)?;
@@ -220,7 +221,7 @@ impl Writer<'_> {
         let (mut came_due, mut failed) = (None, Vec::new());
         if does_chores {
             let is_due = tx.shared.memory().next_due() <= tx.now;
-            let spoiled = |error| if is_full(&error) { Spoiled::Full } else { Spoiled::Chores(error) };
+            let spoiled = |error| full_or(error, connection, Spoiled::Chores);
             came_due = is_due.then(|| due::apply(&mut tx)).transpose().map_err(spoiled)?;
             failed = damage::apply(&mut tx, damaged).map_err(spoiled)?;
         }
@@ -228,11 +229,13 @@ impl Writer<'_> {
         for (at, (operation, refused)) in batch.operations.iter().zip(&batch.refused).enumerate() {
             found.push(match refused {
                 Some(why) => Err(why.clone()),
-                None => operation.apply(&mut tx).map_err(|error| spoiled(at, error))?,
+                None => {
+                    let spoiled = |error| Spoiled::Operation(at, error);
+                    operation.apply(&mut tx).map_err(|error| full_or(error, connection, spoiled))?
+                }
             });
         }
-        let full_or_lost = |error| if is_full(&error) { Spoiled::Full } else { Spoiled::Commit(error) };
-        let counts = tx.write_counts().map_err(full_or_lost)?;
+        let counts = tx.write_counts().map_err(|error| full_or(error, connection, Spoiled::Commit))?;
         Ok(Committed { did_chores: does_chores, came_due, failed, counts, found })
     }
 
@@ -346,13 +349,10 @@ impl Writer<'_> {
     }
 }
 
-fn spoiled(at: usize, error: rusqlite::Error) -> Spoiled {
-    if is_full(&error) { Spoiled::Full } else { Spoiled::Operation(at, error) }
-}
-
-/// Whether there is no room: in the database or its log, or in the index of the log.
-pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
-    let is_index_full =
-        error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
-    is_index_full || error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+fn full_or(
+    error: rusqlite::Error,
+    connection: &Connection,
+    otherwise: impl FnOnce(rusqlite::Error) -> Spoiled,
+) -> Spoiled {
+    if is_full_for(&error, connection) { Spoiled::Full } else { otherwise(error) }
 }
