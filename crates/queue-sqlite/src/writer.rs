@@ -271,8 +271,9 @@ impl Writer<'_> {
         let submits_waited = batch.no_room.is_none() && batch.operations.iter().any(Operation::is_submit);
         let (freed, complains) = {
             let mut space = self.shared.space();
+            let freed = space.free_reserve();
             batch.no_room.get_or_insert_with(|| space.no_space());
-            (space.free_reserve(), space.complains())
+            (freed, space.complains())
         };
         if complains {
             tracing::warn!(freed, "the disk is full; new jobs are refused");
