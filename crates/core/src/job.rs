@@ -129,6 +129,7 @@ mod tests {
             function: "f".parse().expect("a name"),
             state,
             created_at: UnixMs(0),
+            ready_at: UnixMs(0),
             due_at: None,
             expires_at: None,
             priority: 5,

@@ -10,7 +10,8 @@ pub const INPUT_BYTES_DEFAULT: u64 = 16 << 20;
 pub const OUTPUT_BYTES_DEFAULT: u64 = 6 << 20;
 /// Inputs and results above this go to a file beside the database, and never whole into memory.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
-/// Jobs are accepted while at least this much is free on the disk of the data directory, so that what runs can end.
+/// Jobs are accepted while at least this much is free on the disk of the data directory, so that what runs can end. What
+/// is free in the database counts, for the most part.
 pub const FREE_BYTES_MIN: u64 = 64 << 20;
 /// Jobs waiting (queued or scheduled) per function unless the manifest says otherwise.
 pub const QUEUED_JOBS_DEFAULT: u64 = 1_000_000;
@@ -28,10 +29,12 @@ pub const INTERRUPTIONS_MAX: u32 = 20;
 pub const KEEP_SUCCEEDED_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// Dead letters are kept this long unless the manifest says otherwise.
 pub const KEEP_FAILED_DEFAULT: Duration = Duration::from_secs(14 * 24 * 3600);
-/// The first bytes of a job's log that are kept.
+/// The first bytes of an attempt's log that are kept.
 pub const LOG_HEAD_BYTES_MAX: usize = 1 << 20;
-/// The last bytes of a job's log that are kept beside the head.
+/// The last bytes of an attempt's log that are kept beside the head.
 pub const LOG_TAIL_BYTES_MAX: usize = 64 << 10;
+/// The log of a job, all its attempts together. A line at its end says that more came.
+pub const LOG_BYTES_MAX: u64 = 8 << 20;
 /// Longest error message kept with a job, in bytes.
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// Longest stack trace kept with a job, in bytes.
@@ -81,6 +84,11 @@ const _: () = {
     assert!(RENEW_EVERY.as_millis() * 4 <= LEASE_TTL.as_millis(), "a lease survives three lost renewals");
     assert!(RENEW_EVERY.as_millis() <= 1000, "cancel reaches a running attempt within a second");
     assert!(ATTEMPTS_DEFAULT <= ATTEMPTS_MAX);
+    let log_bytes = (LOG_HEAD_BYTES_MAX + LOG_TAIL_BYTES_MAX) as u64;
+    assert!(
+        log_bytes * ATTEMPTS_DEFAULT as u64 <= LOG_BYTES_MAX,
+        "unless told otherwise, no attempt goes without a log"
+    );
     assert!(INLINE_BYTES_MAX as u64 <= INPUT_BYTES_DEFAULT);
     assert!(PRIORITY_DEFAULT <= PRIORITY_MAX);
     assert!(STOP_GRACE.as_secs() < DRAIN_TIME.as_secs(), "a stop inside a drain ends before the drain does");

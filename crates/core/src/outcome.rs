@@ -122,6 +122,13 @@ impl Failure {
         Self { code, message, class: None, trace: None, retry_after_ms: None }
     }
 
+    /// The failure of a job whose stored input is not what was sent, whoever finds that.
+    #[must_use]
+    pub fn damaged_input() -> Self {
+        let message = "the stored input does not match its checksum; the disk or the file system damaged it";
+        Self::new(FailureCode::Damaged, message)
+    }
+
     /// The same failure with the stack trace, cut at [`ERROR_TRACE_BYTES_MAX`] (the end is kept: it names the line).
     #[must_use]
     pub fn with_trace(mut self, trace: impl Into<String>) -> Self {

@@ -151,6 +151,8 @@ impl Intake {
         let mut stage = queue.stage().await?;
         stage.write(begin).await?;
         while let Some(bytes) = more {
+            // The last room on the disk is for what was accepted: it is not filled with what will be refused.
+            queue.room()?;
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }

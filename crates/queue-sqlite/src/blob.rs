@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kvern_core::limits::INLINE_BYTES_MAX;
-use kvern_queue::{Blob, Error, Payload, Stage};
+use kvern_queue::{Blob, Error, Payload, Stage, Staged};
 use rusqlite::Connection;
 use tokio::io::AsyncWriteExt;
 
@@ -39,12 +39,8 @@ pub(crate) struct FileStage {
 #[derive(Debug)]
 enum Held {
     Inline(BytesMut),
-    File(tokio::fs::File, Unfinished),
+    File(tokio::fs::File, PathBuf, Staged),
 }
-
-/// A file that is removed unless it is finished.
-#[derive(Debug)]
-struct Unfinished(Option<PathBuf>);
 
 // === impl BlobDir ===
 
@@ -66,7 +62,7 @@ impl BlobDir {
 
     /// A stored file as a payload.
     pub(crate) fn blob(&self, name: &str, bytes: u64, crc32c: u32) -> Blob {
-        Blob { path: self.path(name), bytes, crc32c }
+        Blob::new(self.path(name), bytes, crc32c)
     }
 
     /// Checksum of a payload, and the name of its file if it has one.
@@ -126,18 +122,25 @@ impl BlobDir {
         Ok(removed)
     }
 
-    async fn create(&self) -> Result<(tokio::fs::File, Unfinished), Error> {
+    async fn create(&self) -> Result<Held, Error> {
         let count = self.made.fetch_add(1, Ordering::Relaxed);
         let path = self.path(&format!("{:x}-{count:x}", self.epoch));
-        let unfinished = Unfinished(Some(path.clone()));
+        let staged = Staged::new(path.clone());
         let file = tokio::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).await;
         let mut file = file.map_err(|error| failed(&error))?;
         file.set_max_buf_size(FILE_BUFFER_BYTES_MAX);
-        Ok((file, unfinished))
+        Ok(Held::File(file, path, staged))
     }
 }
 
 // === impl FileStage ===
+
+impl FileStage {
+    async fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let Held::File(file, ..) = &mut self.held else { return Ok(()) };
+        file.write_all(bytes).await.map_err(|error| failed(&error))
+    }
+}
 
 #[async_trait]
 impl Stage for FileStage {
@@ -155,14 +158,11 @@ impl Stage for FileStage {
                 return Ok(());
             }
             let held = std::mem::take(held);
-            let (mut file, unfinished) = self.dir.create().await?;
-            file.write_all(&held).await.map_err(|error| failed(&error))?;
-            self.held = Held::File(file, unfinished);
+            let begin = held.freeze();
+            self.held = self.dir.create().await?;
+            self.append(&begin).await?;
         }
-        if let Held::File(file, _) = &mut self.held {
-            file.write_all(&bytes).await.map_err(|error| failed(&error))?;
-        }
-        Ok(())
+        self.append(&bytes).await
     }
 
     fn bytes(&self) -> u64 {
@@ -171,26 +171,16 @@ impl Stage for FileStage {
 
     async fn finish(self: Box<Self>) -> Result<Payload, Error> {
         let Self { dir, bytes, crc32c, held } = *self;
-        let (mut file, mut unfinished) = match held {
+        let (mut file, path, staged) = match held {
             Held::Inline(held) => return Ok(Payload::Inline(held.freeze())),
-            Held::File(file, unfinished) => (file, unfinished),
+            Held::File(file, path, staged) => (file, path, staged),
         };
         file.flush().await.map_err(|error| failed(&error))?;
         file.sync_all().await.map_err(|error| failed(&error))?;
         let folder = dir.dir().to_owned();
         let synced = tokio::task::spawn_blocking(move || File::open(folder)?.sync_all()).await;
         synced.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| failed(&error))?;
-        let path = unfinished.0.take().unwrap_or_default();
-        Ok(Payload::Blob(Blob { path, bytes, crc32c }))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // What cannot be removed now goes at the next start.
-            let _ = std::fs::remove_file(path);
-        }
+        Ok(Payload::Blob(Blob { path, bytes, crc32c, staged }))
     }
 }
 

@@ -9,6 +9,8 @@ pub const BOUNDS_US: [u64; 12] = [50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 1
 /// Counters since the queue was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CommitStats {
+    /// Times that the writer looked for something to do. Not many more than there were reasons to.
+    pub rounds: u64,
     /// Commits; each is one fsync of the write-ahead log.
     pub commits: u64,
     /// Operations in them.
@@ -26,6 +28,7 @@ pub struct CommitStats {
 /// The counters, kept by the writer alone and read by anyone.
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
+    rounds: AtomicU64,
     commits: AtomicU64,
     operations: AtomicU64,
     buckets: [AtomicU64; BOUNDS_US.len() + 1],
@@ -35,6 +38,11 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
+    /// The writer looks for something to do.
+    pub(crate) fn count_round(&self) {
+        add(&self.rounds, 1);
+    }
+
     /// A commit of so many operations took so long.
     pub(crate) fn count(&self, operations: usize, took: Duration) {
         let us = micros(took);
@@ -54,6 +62,7 @@ impl Commits {
     /// The counters now.
     pub(crate) fn stats(&self) -> CommitStats {
         CommitStats {
+            rounds: read(&self.rounds),
             commits: read(&self.commits),
             operations: read(&self.operations),
             buckets: std::array::from_fn(|at| read(&self.buckets[at])),

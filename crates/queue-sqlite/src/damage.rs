@@ -1,7 +1,9 @@
 //! Damage: a job whose stored input does not match its checksum fails; the others go on.
 
-use kvern_core::state::Move;
-use kvern_core::{Failure, FailureCode, Job, JobId, State};
+use std::collections::BTreeSet;
+
+use kvern_core::{Job, JobId, State};
+use kvern_queue::record;
 use rusqlite::Result as SqlResult;
 
 use crate::effects::Effects;
@@ -17,7 +19,7 @@ pub(crate) struct Failed {
 }
 
 /// Fails those of these jobs that still wait.
-pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &[JobId]) -> SqlResult<Vec<Failed>> {
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &BTreeSet<JobId>) -> SqlResult<Vec<Failed>> {
     let mut failed = Vec::new();
     for id in damaged {
         let Ok(stored) = tx.find(*id)? else { continue };
@@ -25,7 +27,9 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &[JobId]) -> SqlResul
         if job.state != State::Queued || !hold_back(tx, function, &job) {
             continue;
         }
-        fail(&mut job, tx.now);
+        if record::fail_damaged(&mut job, tx.now).is_err() {
+            continue;
+        }
         tx.move_job(function, State::Queued, &job, &ResultRow::default())?;
         failed.push(Failed { function, job });
     }
@@ -38,13 +42,4 @@ pub(crate) fn finish(failed: Vec<Failed>, memory: &mut Memory, effects: &mut Eff
         memory.hold_back(function, place_of(&job));
         effects.moved.push((job.id, job.function, job.state));
     }
-}
-
-fn fail(job: &mut Job, now: kvern_core::UnixMs) {
-    let Ok(state) = job.state.after(Move::GaveUp) else { return };
-    let message = "the stored input does not match its checksum; the disk or the file system damaged it";
-    job.state = state;
-    job.finished_at = Some(now);
-    job.due_at = None;
-    job.error = Some(Failure::new(FailureCode::Damaged, message));
 }

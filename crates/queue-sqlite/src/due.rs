@@ -1,7 +1,9 @@
 //! Due: scheduled jobs whose time has come are queued, a few at a time so that submits are not starved.
 
 use kvern_core::id::Sequence;
+use kvern_core::state::Move;
 use kvern_core::{JobId, State, UnixMs};
+use rusqlite::types::FromSqlError;
 use rusqlite::{Result as SqlResult, params};
 
 use crate::effects::Effects;
@@ -18,6 +20,8 @@ pub(crate) const DUE_JOBS_MAX: usize = 512;
 /// What came due, and when the next job will.
 #[derive(Debug)]
 pub(crate) struct CameDue {
+    /// The state that they have now.
+    queued: State,
     jobs: Vec<(usize, JobId, Rank)>,
     /// By function.
     next_due: Vec<(usize, UnixMs)>,
@@ -25,6 +29,8 @@ pub(crate) struct CameDue {
 
 /// Queues what is due. Runs before the operations of its transaction: what those schedule, they make known themselves.
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
+    // The one move that all of these jobs make; nothing else of their records changes.
+    let queued = State::Scheduled.after(Move::Due).map_err(FromSqlError::other)?;
     let functions: Vec<usize> = {
         let memory = tx.shared.memory();
         let all = memory.functions.iter().enumerate();
@@ -32,7 +38,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
     };
     // A fair share for each, so that one function's flood does not hold up another's single job.
     let share = (DUE_JOBS_MAX / functions.len().max(1)).max(1);
-    let mut came_due = CameDue { jobs: Vec::new(), next_due: Vec::new() };
+    let mut came_due = CameDue { queued, jobs: Vec::new(), next_due: Vec::new() };
     for function in functions {
         let mut due = first_scheduled(tx, function, share + 1)?;
         let next = due.iter().map(|(at, ..)| *at).find(|at| *at > stored_time(tx.now));
@@ -41,10 +47,11 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
         let next = if due.len() > share { due.pop().map(|(at, ..)| at) } else { next };
         came_due.next_due.push((function, next.map_or(NEVER, |at| UnixMs(at.cast_unsigned()))));
         for (_, id, priority) in due {
-            queue(tx, id, Rank::of(State::Queued, priority))?;
+            let rank = Rank::of(queued, priority);
+            queue(tx, id, rank)?;
             tx.count_gone(function, State::Scheduled);
-            tx.count_new(function, State::Queued);
-            came_due.jobs.push((function, id, Rank::of(State::Queued, priority)));
+            tx.count_new(function, queued);
+            came_due.jobs.push((function, id, rank));
         }
     }
     Ok(came_due)
@@ -78,7 +85,7 @@ impl CameDue {
         }
         for (function, id, rank) in self.jobs {
             memory.with_window(function, |window| window.gap(Place { rank, seq: id.sequence() }));
-            effects.moved.push((id, memory.functions[function].name.clone(), State::Queued));
+            effects.moved.push((id, memory.functions[function].name.clone(), self.queued));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kvern_core::State;
-use kvern_queue::{Error, Submitted, Swept};
+use kvern_queue::{Error, Payload, Submitted, Swept};
 
 use crate::memory::Moved;
 use crate::shared::{Answer, Shared};
@@ -15,6 +15,8 @@ pub(crate) struct Effects {
     pub(crate) moved: Vec<Moved>,
     /// Files that no row names any more.
     pub(crate) files: Vec<PathBuf>,
+    /// Payloads that were not stored: their files go with them, unless whoever settles again brings the same.
+    pub(crate) payloads: Vec<Payload>,
 }
 
 /// An answer on its way.
@@ -57,6 +59,7 @@ impl Effects {
         }
         shared.tell(&self.moved);
         self.moved.clear();
+        self.payloads.clear();
         for file in self.files.drain(..) {
             shared.blobs.remove(&file);
         }

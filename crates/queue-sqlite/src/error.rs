@@ -1,7 +1,9 @@
 //! Why a data directory cannot be opened, and what to try.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::full::is_full;
 
 /// Why a data directory cannot be opened. The text ends with what to try.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +57,26 @@ pub enum OpenError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// There is no room to begin.
+    #[error("the disk is full: {} cannot be opened; make some MiB of room there", path.display())]
+    Full {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// The writer could not be started.
     #[error("cannot start the writer thread; check the limit on processes (ulimit -u)")]
     Thread(#[source] io::Error),
+}
+
+impl OpenError {
+    /// What SQLite says of a database that is being opened.
+    pub(crate) fn of_database(path: &Path, source: rusqlite::Error) -> Self {
+        let is_full = is_full(&source, path);
+        let path = path.to_owned();
+        if is_full { Self::Full { path, source } } else { Self::Database { path, source } }
+    }
 }
 
 fn by(pid: Option<u32>) -> String {

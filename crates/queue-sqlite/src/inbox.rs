@@ -58,7 +58,7 @@ impl Inbox {
 
     /// Waits for room. What was taken comes back by [`Inbox::give_back`], when the operation has been answered.
     pub(crate) async fn take_room(&self, units: u32) {
-        // Never closed, so this cannot fail; a closed inbox refuses in `push`.
+        // Without a writer nothing gives room back; nobody waits for that, and `push` refuses.
         if let Ok(permit) = self.room.acquire_many(units).await {
             permit.forget();
         }
@@ -92,6 +92,13 @@ impl Inbox {
         let mut queue = self.lock();
         queue.end.get_or_insert(end);
         self.ring(queue);
+    }
+
+    /// The writer is gone: nobody waits for room any more, and what waits is dropped.
+    pub(crate) fn abandon(&self) {
+        self.end(End::Abort);
+        self.room.close();
+        while !self.take().0.is_empty() {}
     }
 
     /// Waits until there is something to do, at most until the deadline.
@@ -194,5 +201,19 @@ mod tests {
         assert!(!polled, "there is no room");
         inbox.give_back(most as usize);
         more.await;
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_room_that_no_writer_gives_back() {
+        let inbox = Inbox::new();
+        inbox.take_room(Inbox::units(INBOX_BYTES_MAX)).await;
+        inbox.push(operation()).expect("it is open");
+        let mut waiting = std::pin::pin!(inbox.take_room(1));
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_ready())).await;
+        assert!(!polled, "there is no room");
+        inbox.abandon();
+        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert!(waited.is_ok(), "it waits for ever");
+        assert!(inbox.push(operation()).is_err() && inbox.take().0.is_empty());
     }
 }

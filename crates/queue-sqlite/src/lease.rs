@@ -32,6 +32,8 @@ struct Waiter {
     bell: Arc<Notify>,
     /// The writer has something to do first.
     is_behind: bool,
+    /// That is to queue what is due.
+    waits_for_due: bool,
     next_due: UnixMs,
 }
 
@@ -64,7 +66,7 @@ pub(crate) async fn lease(shared: &Shared, ask: Ask) -> Result<Vec<Leased>, Erro
         }
         if waiter.is_behind {
             shared.inbox.poke();
-            rounds_for_due = rounds_for_due.saturating_sub(1);
+            rounds_for_due -= u32::from(waiter.waits_for_due);
         }
         // Any arm may be dropped: none holds a job.
         tokio::select! {
@@ -76,20 +78,22 @@ pub(crate) async fn lease(shared: &Shared, ask: Ask) -> Result<Vec<Leased>, Erro
     }
 }
 
-fn look(shared: &Shared, ask: &Ask, wanted: &[usize], waits_for_due: bool) -> Result<Look, Error> {
+fn look(shared: &Shared, ask: &Ask, wanted: &[usize], has_rounds_for_due: bool) -> Result<Look, Error> {
     let (now, monotonic) = (shared.clock.now(), shared.clock.monotonic());
     let (leased, moved, runs_dry) = {
         let mut memory = shared.memory();
         memory.check_open()?;
         let next_due = memory.next_due_of(wanted);
         let is_due = next_due <= now;
+        let waits_for_due = is_due && has_rounds_for_due;
         let (leased, moved) =
-            if is_due && waits_for_due { Default::default() } else { memory.lease(ask, wanted, now, monotonic)? };
+            if waits_for_due { Default::default() } else { memory.lease(ask, wanted, now, monotonic)? };
         if leased.is_empty() {
-            let is_behind = is_due || memory.is_dry(wanted);
+            // What could not be queued in its rounds the writer tries again by itself, and rings once it is ready.
+            let is_behind = waits_for_due || memory.is_dry(wanted);
             let (key, bell) = memory.waiters.join(wanted.to_vec(), is_behind);
-            let next_due = if is_behind { NEVER } else { next_due };
-            return Ok(Look::Nothing(Waiter { key, bell, is_behind, next_due }));
+            let next_due = if is_behind || is_due { NEVER } else { next_due };
+            return Ok(Look::Nothing(Waiter { key, bell, is_behind, waits_for_due, next_due }));
         }
         (leased, moved, wanted.iter().any(|index| memory.wants_refill(*index)))
     };

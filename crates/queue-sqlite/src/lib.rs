@@ -55,6 +55,7 @@ mod rows;
 // The disk beside the database.
 mod blob;
 mod commits;
+mod full;
 mod space;
 
 pub use commits::{BOUNDS_US, CommitStats};

@@ -1,6 +1,7 @@
 //! Logs: pieces of bytes under the job's key and their offset.
 
 use bytes::{Bytes, BytesMut};
+use kvern_queue::log::fitting;
 use kvern_queue::{Error, LeaseToken};
 use rusqlite::{Connection, OptionalExtension, Result as SqlResult, params};
 
@@ -43,13 +44,14 @@ impl Step for AppendLog {
     }
 }
 
-/// Adds bytes at the end of a job's log.
+/// Adds bytes at the end of a job's log, as far as they fit.
 pub(crate) fn append(tx: &Transaction<'_, '_>, key: i64, bytes: &[u8]) -> SqlResult<()> {
     let sql = "SELECT offset + length(bytes) FROM logs WHERE seq = ?1 ORDER BY offset DESC LIMIT 1";
     let mut statement = tx.desk.connection.prepare_cached(sql)?;
     let end = statement.query_row([key], |row| row.get::<_, i64>(0)).optional()?;
     let mut offset = end.unwrap_or(0);
-    for piece in bytes.chunks(PIECE_BYTES_MAX) {
+    let (fitting, line) = fitting(offset.cast_unsigned(), bytes);
+    for piece in fitting.chunks(PIECE_BYTES_MAX).chain((!line.is_empty()).then_some(line)) {
         tx.run("INSERT INTO logs VALUES (?1, ?2, ?3)", params![key, offset, piece])?;
         offset += piece.len().cast_signed() as i64;
     }

@@ -1,5 +1,6 @@
 //! Open: from a data directory to a running queue.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
@@ -13,7 +14,8 @@ use rusqlite::{Connection, Result as SqlResult};
 use crate::blob::BlobDir;
 use crate::commits::Commits;
 use crate::error::OpenError;
-use crate::inbox::{End, Inbox};
+use crate::full::is_full_for;
+use crate::inbox::Inbox;
 use crate::keys;
 use crate::lock::Lock;
 use crate::memory::Memory;
@@ -23,7 +25,7 @@ use crate::read::Readers;
 use crate::recover::{self, Known};
 use crate::schema;
 use crate::shared::Shared;
-use crate::space::{RESERVE_BYTES, Space};
+use crate::space::{RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
 use crate::wal::Log;
 use crate::writer::Writer;
@@ -72,10 +74,12 @@ impl SqliteQueue {
         let lock = Lock::take(&dir)?;
         let path = database(&dir);
         make_database(&path)?;
-        let failed = |source| OpenError::Database { path: path.clone(), source };
-        let mut connection = schema::open_writer(&path)?;
-        let log = Log::watch(&mut connection).map_err(failed)?;
-        let known = recover::begin_life(&connection).map_err(failed)?;
+        let (connection, log, known) = match begin(&path) {
+            // A log must be made, and a life that does not begin settles nothing.
+            Err(OpenError::Full { .. }) if free_reserve(&dir) => begin(&path)?,
+            begun => begun?,
+        };
+        let reusable_bytes = schema::free_bytes(&connection);
         let shared = Arc::new(Shared {
             memory: Mutex::new(Memory::new(known.epoch, known.functions.clone())),
             inbox: Inbox::new(),
@@ -83,17 +87,26 @@ impl SqliteQueue {
             clock,
             commits: Commits::default(),
             blobs: BlobDir::new(&dir, known.epoch),
-            space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes)),
+            space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes)),
             is_marking_broken: AtomicBool::new(false),
         });
         let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };
         let writer = thread.start().map_err(|error| match error {
             StartError::Thread(source) => OpenError::Thread(source),
-            StartError::Database(source) => failed(source),
+            StartError::Database(source) => OpenError::of_database(&path, source),
         })?;
         remove_orphans(&shared.blobs, &path);
         Ok(Arc::new(Self { shared, readers: Readers::new(path), writer: Mutex::new(Some(writer)) }))
     }
+}
+
+/// The writer's connection, its log, and what the database knows at the beginning of this life.
+fn begin(path: &Path) -> Result<(Connection, Log, Known), OpenError> {
+    let failed = |source| OpenError::of_database(path, source);
+    let mut connection = schema::open_writer(path)?;
+    let log = Log::watch(&mut connection).map_err(failed)?;
+    let known = recover::begin_life(&connection).map_err(failed)?;
+    Ok((connection, log, known))
 }
 
 /// What the writer's thread takes with it.
@@ -111,8 +124,7 @@ struct SealedAtTheEnd(Arc<Shared>);
 impl Drop for SealedAtTheEnd {
     fn drop(&mut self) {
         self.0.memory().close(Error::Closed("its writer ended".to_owned()));
-        self.0.inbox.end(End::Abort);
-        while !self.0.inbox.take().0.is_empty() {}
+        self.0.inbox.abandon();
     }
 }
 
@@ -146,7 +158,7 @@ impl Thread {
                     desk,
                     log,
                     commit_takes: Duration::ZERO,
-                    damaged: Vec::new(),
+                    damaged: BTreeSet::new(),
                     chores_at: Instant::now(),
                 };
                 // What is due is queued and the windows are filled before the first caller looks.
@@ -180,7 +192,12 @@ fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlRe
         functions_stored: known.functions.len(),
         key_buckets: keys::buckets(connection)?,
     };
-    recover::end_attempts(&mut desk, shared)?;
+    match recover::end_attempts(&mut desk, shared) {
+        Err(error) if is_full_for(&error, connection) && shared.space().free_reserve() => {
+            recover::end_attempts(&mut desk, shared)?;
+        }
+        ended => ended?,
+    }
     Ok(desk)
 }
 

@@ -308,8 +308,8 @@ impl SqliteQueue {
         let now = self.shared.clock.now();
         let moved = {
             let mut memory = self.shared.memory();
-            let is_cancelled = memory.running.get(&token.job).is_none_or(|running| running.job.cancel_requested);
-            if is_cancelled {
+            let running = memory.running.get(&token.job);
+            if running.is_none_or(|running| running.is_cancelling || running.job.cancel_requested) {
                 return false;
             }
             let Some(mut running) = memory.end(token.job) else { return false };

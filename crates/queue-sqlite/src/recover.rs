@@ -12,7 +12,7 @@ use rusqlite::{Connection, Result as SqlResult};
 use crate::rows::{self, Stored};
 use crate::settle::forget_attempt;
 use crate::shared::Shared;
-use crate::transaction::{Desk, Transaction};
+use crate::transaction::{Counts, Desk, Transaction};
 
 /// What the database knows of itself.
 #[derive(Debug)]
@@ -66,12 +66,27 @@ fn functions(connection: &Connection) -> SqlResult<Vec<(FunctionName, FunctionSt
     Ok(functions)
 }
 
-/// Ends the attempts of the life before, in one transaction.
+/// Ends the attempts of the life before, in one transaction. May be tried again.
 pub(crate) fn end_attempts(desk: &mut Desk<'_>, shared: &Shared) -> SqlResult<()> {
     let cut_off = cut_off(desk.connection)?;
     if cut_off.is_empty() {
         return Ok(());
     }
+    let ended = end_all(desk, shared, cut_off);
+    if ended.is_err() && !desk.connection.is_autocommit() {
+        desk.connection.execute_batch("ROLLBACK")?;
+    }
+    let mut memory = shared.memory();
+    for (index, counts) in ended?.iter().enumerate() {
+        counts.add_to(&mut memory.functions[index].stored);
+    }
+    Ok(())
+}
+
+/// The key of a job whose attempt left a row: when it began if it was long, and whether it was to be cancelled.
+type CutOff = (i64, Option<UnixMs>, bool);
+
+fn end_all(desk: &mut Desk<'_>, shared: &Shared, cut_off: Vec<CutOff>) -> SqlResult<Vec<Counts>> {
     let mut tx = Transaction::begin(desk, shared)?;
     for (key, started_at, is_cancelled) in cut_off {
         let found = Stored::find_by_key(tx.desk.connection, key, |function| tx.shared.name(function))?;
@@ -82,15 +97,10 @@ pub(crate) fn end_attempts(desk: &mut Desk<'_>, shared: &Shared) -> SqlResult<()
     }
     let counts = tx.write_counts()?;
     desk.connection.execute_batch("COMMIT")?;
-    let mut memory = shared.memory();
-    for (index, counts) in counts.iter().enumerate() {
-        counts.add_to(&mut memory.functions[index].stored);
-    }
-    Ok(())
+    Ok(counts)
 }
 
-/// Keys of the jobs whose attempt left a row: when it began if it was long, and whether it was to be cancelled.
-fn cut_off(connection: &Connection) -> SqlResult<Vec<(i64, Option<UnixMs>, bool)>> {
+fn cut_off(connection: &Connection) -> SqlResult<Vec<CutOff>> {
     let sql = "SELECT seq, started_at, EXISTS (SELECT 1 FROM cancels WHERE cancels.seq = started.seq) FROM started \
          UNION ALL SELECT seq, NULL, 1 FROM cancels WHERE seq NOT IN (SELECT seq FROM started)";
     let mut statement = connection.prepare(sql)?;

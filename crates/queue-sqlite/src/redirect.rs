@@ -49,6 +49,7 @@ impl Step for Redirect {
             }
             // The request reaches the attempt with its next renewal; the row keeps it over a crash.
             tx.run("INSERT OR IGNORE INTO cancels VALUES (?1)", params![rows::key(self.id)])?;
+            tx.cancelled.insert(self.id);
             return Ok(Ok(Redirected::Marked));
         }
         let stored = match tx.find(self.id)? {
@@ -76,32 +77,46 @@ impl Step for Redirect {
     }
 
     fn finish(self, found: Redirected, memory: &mut Memory, effects: &mut Effects) {
-        if let Redirected::Moved { function, job } = found {
-            let place = place_of(&job);
-            match self.to {
-                // A settlement or a submit of the same batch may have put it back.
-                Way::Cancel => memory.hold_back(function, place),
-                Way::Retry => memory.with_window(function, |window| window.gap(place)),
+        match found {
+            Redirected::Marked => self.mark(memory, true),
+            Redirected::Moved { function, job } => {
+                let place = place_of(&job);
+                match self.to {
+                    // A settlement or a submit of the same batch may have put it back.
+                    Way::Cancel => memory.hold_back(function, place),
+                    Way::Retry => memory.with_window(function, |window| window.gap(place)),
+                }
+                effects.moved.push((job.id, job.function.clone(), job.state));
             }
-            effects.moved.push((job.id, job.function.clone(), job.state));
         }
         effects.answer_done(self.answer, Ok(()));
     }
 
-    fn refuse(self, why: Error, _: &mut Memory, effects: &mut Effects) {
+    fn refuse(self, why: Error, memory: &mut Memory, effects: &mut Effects) {
+        self.mark(memory, false);
         effects.answer_done(self.answer, Err(why));
     }
 }
 
 impl Redirect {
-    /// Whether the job runs; a cancel marks it in the same look, or a release could slip in between.
+    /// Whether the job runs; a cancel says in the same look that it comes, or a release could slip in between.
     fn finds_it_running(&self, tx: &Transaction<'_, '_>) -> bool {
         let mut memory = tx.shared.memory();
         let Some(running) = memory.running.get_mut(&self.id) else { return false };
         if self.to == Way::Cancel {
-            Arc::make_mut(&mut running.job).cancel_requested = true;
+            running.is_cancelling = true;
         }
         true
+    }
+
+    /// The request to a running job is on the disk, or was refused.
+    fn mark(&self, memory: &mut Memory, is_stored: bool) {
+        let running = memory.running.get_mut(&self.id).filter(|_| self.to == Way::Cancel);
+        let Some(running) = running else { return };
+        running.is_cancelling = false;
+        if is_stored {
+            Arc::make_mut(&mut running.job).cancel_requested = true;
+        }
     }
 }
 

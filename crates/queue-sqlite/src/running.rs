@@ -24,6 +24,9 @@ pub(crate) struct Running {
     pub(crate) is_long: bool,
     /// Its end is on the way to the disk: it can be neither settled again nor lost.
     pub(crate) is_settling: bool,
+    /// A request to cancel it is on the way to the disk: until it is there nobody sees it, but a release goes by the
+    /// writer, after it.
+    pub(crate) is_cancelling: bool,
     /// By the monotonic clock.
     given_at: Duration,
     /// By the monotonic clock.
@@ -99,6 +102,7 @@ impl Memory {
             started_before,
             is_long: false,
             is_settling: false,
+            is_cancelling: false,
             given_at: monotonic,
             renewed_at: monotonic,
         };

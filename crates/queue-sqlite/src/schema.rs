@@ -32,7 +32,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < SQLITE_MIN {
         return Err(OpenError::OldSqlite { found: rusqlite::version() });
     }
-    let failed = |source| OpenError::Database { path: path.to_owned(), source };
+    let failed = |source| OpenError::of_database(path, source);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
@@ -80,6 +80,14 @@ fn set_up(connection: &Connection, cache_kib: i64) -> SqlResult<()> {
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Bytes in free pages of the database: what forgotten jobs leave, and new ones take. A look at one page.
+pub(crate) fn free_bytes(connection: &Connection) -> u64 {
+    let sql = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";
+    let counted = connection.prepare_cached(sql).and_then(|mut count| count.query_row([], |row| row.get(0)));
+    // Who cannot count them does not count on them.
+    counted.map_or(0, i64::cast_unsigned)
 }
 
 fn migrate(connection: &mut Connection, found: i64) -> SqlResult<()> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvern_core::{Attempt, Job, Next, Outcome, ResultInfo, State, UnixMs};
-use kvern_queue::{Error, LeaseToken, Payload, Settlement, record};
+use kvern_queue::{Error, LeaseToken, Payload, Settlement, Staged, record};
 use rusqlite::{Result as SqlResult, params};
 
 use crate::blob::BlobDir;
@@ -18,7 +18,7 @@ use crate::operation::Step;
 use crate::rows;
 use crate::running::Running;
 use crate::shared::Answer;
-use crate::submit::{body, file_of, inline_bytes};
+use crate::submit::{body, inline_bytes};
 use crate::transaction::{ResultRow, Transaction};
 use crate::window::Ready;
 
@@ -100,14 +100,19 @@ impl Settle {
         self.output.as_ref().map_or(0, |output| inline_bytes(&output.payload)) + self.log.len()
     }
 
+    fn staged(&self) -> Option<&Staged> {
+        self.output.as_ref().and_then(|output| output.payload.staged())
+    }
+
     /// Whether somebody asked to cancel the job, and the record in that case if the caller did not know of it.
     fn decide(&self, tx: &Transaction<'_, '_>) -> Result<(bool, Option<Job>), Error> {
         let memory = tx.shared.memory();
         let running = memory.running.get(&self.token.job).ok_or(Error::StaleLease(self.token.job))?;
-        let is_cancelled = running.job.cancel_requested;
+        let is_cancelled = running.job.cancel_requested || tx.cancelled.contains(&self.token.job);
         let anew = match &self.undecided {
             Some(undecided) if is_cancelled != undecided.running.cancel_requested => {
-                Some(end(&running.job, undecided.started_before, undecided.ending.clone(), None, tx.now)?)
+                let job = Job { cancel_requested: is_cancelled, ..(*running.job).clone() };
+                Some(end(&job, undecided.started_before, undecided.ending.clone(), None, tx.now)?)
             }
             _ => None,
         };
@@ -122,6 +127,7 @@ pub(crate) struct Started {
     function: usize,
     started_before: Option<UnixMs>,
     is_long: bool,
+    is_cancelling: bool,
 }
 
 impl Started {
@@ -131,12 +137,13 @@ impl Started {
             function: running.function,
             started_before: running.started_before,
             is_long: running.is_long,
+            is_cancelling: running.is_cancelling,
         }
     }
 
     /// Whether a release has nothing to write.
     pub(crate) fn is_only_in_memory(&self) -> bool {
-        !self.is_long && !self.job.cancel_requested
+        !self.is_long && !self.is_cancelling && !self.job.cancel_requested
     }
 }
 
@@ -155,6 +162,7 @@ impl Step for Settle {
         tx.move_job(self.function, State::Running, after, &result)?;
         if let Some(stored) = result.body {
             tx.own_file(stored, key)?;
+            self.staged().inspect(|staged| staged.keep());
         }
         if !self.log.is_empty() {
             log::append(tx, key, &self.log)?;
@@ -176,10 +184,11 @@ impl Step for Settle {
         {
             running.is_settling = false;
         }
-        // Who settles again once there is room brings the same file; what nobody names goes at the next start.
-        if !matches!(why, Error::Unknown(_) | Error::NoSpace(_)) {
-            effects.files.extend(self.output.iter().filter_map(|output| file_of(&output.payload)));
+        // As with a submit. Who settles again once there is room brings the same file.
+        if let (Some(staged), false) = (self.staged(), matches!(why, Error::Unknown(_))) {
+            staged.give_back();
         }
+        effects.payloads.extend(self.output.map(|output| output.payload));
         effects.answer_settle(self.answer, Err(why));
     }
 }

@@ -76,6 +76,7 @@ impl Submit {
             body,
         ])?;
         tx.own_file(body, key)?;
+        self.new.input.staged().inspect(|staged| staged.keep());
         if let Some(at) = job.expires_at {
             tx.run("INSERT INTO expiries VALUES (?1, ?2)", params![stored_time(at), key])?;
         }
@@ -93,6 +94,10 @@ impl Step for Submit {
         {
             return Ok(twin);
         }
+        // Not before: what the twin has stored is there, room or not.
+        if let Some(why) = &tx.no_room {
+            return Ok(Err(why.clone()));
+        }
         let function = tx.function(&self.new.function)?;
         if tx.waiting(function) >= self.new.max_queued {
             return Ok(Err(Error::Full { function: self.new.function.clone(), limit: self.new.max_queued }));
@@ -109,7 +114,7 @@ impl Step for Submit {
     fn finish(self, found: Accepted, memory: &mut Memory, effects: &mut Effects) {
         let submitted = match found {
             Accepted::Twin { id, state } => {
-                effects.files.extend(file_of(&self.new.input));
+                effects.payloads.push(self.new.input);
                 Submitted { id, state, duplicate: true }
             }
             Accepted::New { function, job } => {
@@ -127,9 +132,10 @@ impl Step for Submit {
 
     fn refuse(self, why: Error, _: &mut Memory, effects: &mut Effects) {
         // Whether an unknown submit is stored shows when the queue opens again; then its file is wanted or removed.
-        if !matches!(why, Error::Unknown(_)) {
-            effects.files.extend(file_of(&self.new.input));
+        if let (Some(staged), false) = (self.new.input.staged(), matches!(why, Error::Unknown(_))) {
+            staged.give_back();
         }
+        effects.payloads.push(self.new.input);
         effects.answer_submit(self.answer, Err(why));
     }
 }
@@ -161,13 +167,5 @@ pub(crate) fn inline_bytes(payload: &Payload) -> usize {
     match payload {
         Payload::Inline(bytes) => bytes.len(),
         Payload::Blob(_) => 0,
-    }
-}
-
-/// The file of a payload.
-pub(crate) fn file_of(payload: &Payload) -> Option<std::path::PathBuf> {
-    match payload {
-        Payload::Inline(_) => None,
-        Payload::Blob(blob) => Some(blob.path.clone()),
     }
 }

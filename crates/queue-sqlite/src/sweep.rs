@@ -109,6 +109,7 @@ fn rescue(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned)
     cleaned.swept.more |= overdue.len() > *left;
     overdue.truncate(*left);
     for (function, mut job, is_long) in overdue {
+        job.cancel_requested |= tx.cancelled.contains(&job.id);
         let is_cancelled = job.cancel_requested;
         if let Err(error) = record::interrupt(&mut job, tx.now) {
             return Ok(Err(error));

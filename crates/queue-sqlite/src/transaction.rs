@@ -67,6 +67,10 @@ pub(crate) struct Transaction<'a, 'c> {
     pub(crate) monotonic: Duration,
     /// Jobs of the overlay whose attempt this transaction has ended: for them the database is right.
     pub(crate) ended: HashSet<JobId>,
+    /// Jobs of the overlay that this transaction marks to be cancelled.
+    pub(crate) cancelled: HashSet<JobId>,
+    /// Why no new job is stored, if so.
+    pub(crate) no_room: Option<Error>,
     counts: Vec<Counts>,
 }
 
@@ -115,7 +119,16 @@ impl<'a, 'c> Transaction<'a, 'c> {
     pub(crate) fn begin(desk: &'a mut Desk<'c>, shared: &'a Shared) -> SqlResult<Self> {
         desk.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (now, monotonic) = (shared.clock.now(), shared.clock.monotonic());
-        Ok(Self { desk, shared, now, monotonic, ended: HashSet::new(), counts: Vec::new() })
+        Ok(Self {
+            desk,
+            shared,
+            now,
+            monotonic,
+            ended: HashSet::new(),
+            cancelled: HashSet::new(),
+            no_room: None,
+            counts: Vec::new(),
+        })
     }
 
     /// Writes the counts; the commit itself is the writer's.

@@ -37,12 +37,14 @@ impl Waiters {
         self.waiting.remove(&waiter).is_some()
     }
 
-    /// Up to `count` jobs of this function became ready: as many waiters look.
+    /// Up to `count` jobs of this function became ready: as many waiters look. Who waits for the writer's round does not:
+    /// in the middle of it, jobs of another wanted function may not be there yet.
     pub(crate) fn wake(&mut self, function: usize, count: usize) {
         if self.waiting.is_empty() {
             return;
         }
-        let wanting = self.waiting.iter().filter(|(_, waiter)| waiter.functions.contains(&function));
+        let wants = |waiter: &Waiter| !waiter.is_behind && waiter.functions.contains(&function);
+        let wanting = self.waiting.iter().filter(|(_, waiter)| wants(waiter));
         let woken: Vec<u64> = wanting.map(|(key, _)| *key).take(count).collect();
         self.ring(&woken);
     }
@@ -66,5 +68,25 @@ impl Waiters {
                 waiter.bell.notify_one();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_the_round_looks_at_its_end_and_not_before() {
+        let mut waiters = Waiters::default();
+        let (behind, _) = waiters.join(vec![0, 1], true);
+        let (waiting, _) = waiters.join(vec![0, 1], false);
+        waiters.wake(1, usize::MAX);
+        assert!(!waiters.leave(waiting), "a job is ready for it");
+        waiters.wake_behind();
+        assert!(!waiters.leave(behind), "the round is over");
+
+        let (behind, _) = waiters.join(vec![0, 1], true);
+        waiters.wake(1, usize::MAX);
+        assert!(waiters.leave(behind), "the jobs of the other function may still come");
     }
 }

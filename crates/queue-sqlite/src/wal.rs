@@ -13,12 +13,14 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result as SqlResult};
 
 use crate::commits::Commits;
-use crate::writer::is_full;
+use crate::full::is_full_for;
 
 /// The log is copied when it has this many pages (4 KiB each). Commits wait for a copy, so it is the slowest hundredth of
 /// the answers that this decides: measured at 75,000 jobs a second, 256, 512, 1024 and 4096 pages gave them 3.6, 2.9, 3.7
 /// and 7.6 ms; with fewer than 1024, fewer jobs were accepted.
 const PAGES_MAX: u32 = 1024;
+/// Its size then.
+pub(crate) const WAL_BYTES_MAX: u64 = PAGES_MAX as u64 * 4096;
 /// A log that a reader keeps from being begun anew is copied again after this many pages more.
 const PAGES_MORE: u32 = PAGES_MAX / 4;
 
@@ -53,7 +55,7 @@ impl Log {
         }
         match self.copy(connection, commits) {
             // The log keeps what the database has no room for.
-            Err(error) if !is_full(&error) => {
+            Err(error) if !is_full_for(&error, connection) => {
                 Err(Error::Closed(format!("the store failed while it copied its log: {error}")))
             }
             _ => Ok(()),

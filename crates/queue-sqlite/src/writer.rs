@@ -5,21 +5,24 @@
 //! again. A commit that fails is the end: nobody knows what is on the disk, so the store is sealed, and nothing is tried
 //! again (the kernel reports a failed fsync once and then claims success).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvern_core::JobId;
 use kvern_queue::Error;
-use rusqlite::{ErrorCode, Result as SqlResult};
+use rusqlite::{Connection, Result as SqlResult};
 
 use crate::damage;
 use crate::due::{self, CameDue};
 use crate::effects::Effects;
+use crate::full::is_full_for;
 use crate::inbox::End;
 use crate::keys;
 use crate::memory::NEVER;
 use crate::operation::{Found, Operation};
 use crate::refill::refill;
+use crate::schema::free_bytes;
 use crate::shared::Shared;
 use crate::transaction::{Counts, Desk, Transaction};
 use crate::wal::Log;
@@ -43,9 +46,18 @@ pub(crate) struct Writer<'c> {
     /// What a commit takes, smoothed.
     pub(crate) commit_takes: Duration,
     /// Jobs whose input turned out to be damaged.
-    pub(crate) damaged: Vec<JobId>,
+    pub(crate) damaged: BTreeSet<JobId>,
     /// When to look after due and damaged jobs again, after that failed.
     pub(crate) chores_at: Instant,
+}
+
+/// What is to be committed.
+struct Batch {
+    operations: Vec<Operation>,
+    /// Why not, by operation.
+    refused: Vec<Option<Error>>,
+    /// Why no new job is stored.
+    no_room: Option<Error>,
 }
 
 /// A batch that is committed.
@@ -76,6 +88,7 @@ impl Writer<'_> {
     pub(crate) fn run(mut self) -> bool {
         loop {
             self.shared.inbox.wait(self.deadline());
+            self.shared.commits.count_round();
             if self.commit_takes > SLOW_COMMIT {
                 self.shared.inbox.linger(self.commit_takes / LINGER_PART, self.commit_takes / 2);
             }
@@ -93,8 +106,11 @@ impl Writer<'_> {
         }
     }
 
-    /// When to look without being asked: at the next due time.
+    /// When to look without being asked: at the next due time, at once if jobs are damaged.
     fn deadline(&self) -> Option<Instant> {
+        if !self.damaged.is_empty() {
+            return Some(self.chores_at);
+        }
         let next_due = self.shared.memory().next_due();
         if next_due == NEVER {
             return None;
@@ -117,6 +133,8 @@ impl Writer<'_> {
             if operations.is_empty() && !self.has_chores() { Ok(()) } else { self.batch(operations, &mut effects) };
         // Gaps are filled before anyone is answered: who retried a job and then leases must find it.
         self.refill(true);
+        // As is the room that the batch made: who sweeps and then submits must find it.
+        self.shared.space().give(|| free_bytes(self.desk.connection));
         effects.carry_out(&self.shared);
         self.shared.inbox.give_back(units);
         committed?;
@@ -127,28 +145,32 @@ impl Writer<'_> {
 
     /// Applies operations until they are committed or refused.
     fn batch(&mut self, operations: Vec<Operation>, effects: &mut Effects) -> Result<(), Error> {
-        let mut refused: Vec<Option<Error>> = operations.iter().map(|_| None).collect();
-        if self.shared.space().take(operations.iter().map(Operation::disk_bytes).sum()) {
-            self.refuse_submits(&operations, &mut refused);
-        }
+        let refused = operations.iter().map(|_| None).collect();
+        let bytes = operations.iter().map(Operation::disk_bytes).sum();
+        let no_room = {
+            let mut space = self.shared.space();
+            let is_low = space.take(bytes, || free_bytes(self.desk.connection));
+            is_low.then(|| space.no_space())
+        };
+        let mut batch = Batch { operations, refused, no_room };
         loop {
-            match self.transact(&operations, &refused) {
+            match self.transact(&batch) {
                 Ok(committed) => {
                     if committed.did_chores {
                         self.damaged.clear();
                     }
-                    self.finish(operations, committed, effects);
+                    self.finish(batch.operations, committed, effects);
                     return Ok(());
                 }
-                Err(Spoiled::Full) => self.make_room(&operations, &mut refused),
+                Err(Spoiled::Full) => self.make_room(&mut batch),
                 Err(Spoiled::Operation(at, error)) => {
                     tracing::error!(%error, "an operation failed in the store");
-                    refused[at] = Some(Error::Broken(error.to_string()));
+                    batch.refused[at] = Some(Error::Broken(error.to_string()));
                 }
                 Err(Spoiled::Chores(error)) => {
                     // The jobs concerned stay as they are; everyone else's go on.
                     tracing::error!(%error, "due or damaged jobs cannot be moved; trying again later");
-                    self.chores_at = Instant::now() + CHORES_AGAIN;
+                    self.put_chores_off();
                 }
                 Err(Spoiled::Commit(error)) => {
                     let why = Error::Closed(format!("the store failed while it wrote: {error}"));
@@ -156,33 +178,32 @@ impl Writer<'_> {
                     let mut memory = self.shared.memory();
                     // Before anyone hears of it: whoever does finds the store sealed.
                     memory.close(why.clone());
-                    for operation in operations {
+                    for operation in batch.operations {
                         operation.end(Err(unknown.clone()), &mut memory, effects);
                     }
                     return Err(why);
                 }
             }
-            if refused.iter().all(Option::is_some) {
-                self.refuse_all(operations, refused, effects);
+            if batch.refused.iter().all(Option::is_some) {
+                self.refuse_all(batch, effects);
                 return Ok(());
             }
         }
     }
 
     /// One try. After an error nothing of it is left, unless the commit itself failed.
-    fn transact(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
+    fn transact(&mut self, batch: &Batch) -> Result<Committed, Spoiled> {
         let functions_stored = self.desk.functions_stored;
-        let applied = self.apply(operations, refused);
+        let applied = self.apply(batch);
         let committed = applied.and_then(|committed| {
             let began = Instant::now();
             let done = self.desk.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
             match done {
                 Ok(_) => {
-                    self.count_commit(operations.len(), began.elapsed());
+                    self.count_commit(batch.operations.len(), began.elapsed());
                     Ok(committed)
                 }
-                Err(error) if is_full(&error) => Err(Spoiled::Full),
-                Err(error) => Err(Spoiled::Commit(error)),
+                Err(error) => Err(full_or(error, self.desk.connection, Spoiled::Commit)),
             }
         });
         if let Err(Spoiled::Full | Spoiled::Operation(..) | Spoiled::Chores(_)) = &committed {
@@ -191,26 +212,30 @@ impl Writer<'_> {
         committed
     }
 
-    fn apply(&mut self, operations: &[Operation], refused: &[Option<Error>]) -> Result<Committed, Spoiled> {
+    fn apply(&mut self, batch: &Batch) -> Result<Committed, Spoiled> {
+        let connection = self.desk.connection;
         let damaged = &self.damaged;
         let does_chores = self.chores_at <= Instant::now();
         let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(Spoiled::Commit)?;
+        tx.no_room.clone_from(&batch.no_room);
         let (mut came_due, mut failed) = (None, Vec::new());
         if does_chores {
             let is_due = tx.shared.memory().next_due() <= tx.now;
-            let spoiled = |error| if is_full(&error) { Spoiled::Full } else { Spoiled::Chores(error) };
+            let spoiled = |error| full_or(error, connection, Spoiled::Chores);
             came_due = is_due.then(|| due::apply(&mut tx)).transpose().map_err(spoiled)?;
             failed = damage::apply(&mut tx, damaged).map_err(spoiled)?;
         }
-        let mut found = Vec::with_capacity(operations.len());
-        for (at, (operation, refused)) in operations.iter().zip(refused).enumerate() {
+        let mut found = Vec::with_capacity(batch.operations.len());
+        for (at, (operation, refused)) in batch.operations.iter().zip(&batch.refused).enumerate() {
             found.push(match refused {
                 Some(why) => Err(why.clone()),
-                None => operation.apply(&mut tx).map_err(|error| spoiled(at, error))?,
+                None => {
+                    let spoiled = |error| Spoiled::Operation(at, error);
+                    operation.apply(&mut tx).map_err(|error| full_or(error, connection, spoiled))?
+                }
             });
         }
-        let full_or_lost = |error| if is_full(&error) { Spoiled::Full } else { Spoiled::Commit(error) };
-        let counts = tx.write_counts().map_err(full_or_lost)?;
+        let counts = tx.write_counts().map_err(|error| full_or(error, connection, Spoiled::Commit))?;
         Ok(Committed { did_chores: does_chores, came_due, failed, counts, found })
     }
 
@@ -229,38 +254,42 @@ impl Writer<'_> {
         }
     }
 
-    fn refuse_all(&self, operations: Vec<Operation>, refused: Vec<Option<Error>>, effects: &mut Effects) {
+    fn refuse_all(&self, batch: Batch, effects: &mut Effects) {
         let mut memory = self.shared.memory();
-        for (operation, why) in operations.into_iter().zip(refused) {
+        for (operation, why) in batch.operations.into_iter().zip(batch.refused) {
             let why = why.unwrap_or_else(|| Error::Broken("not applied".to_owned()));
             operation.end(Err(why), &mut memory, effects);
         }
     }
 
+    fn put_chores_off(&mut self) {
+        self.chores_at = Instant::now() + CHORES_AGAIN;
+    }
+
     /// The disk is full: submits are refused first, the reserve is freed for the rest.
-    fn make_room(&mut self, operations: &[Operation], refused: &mut [Option<Error>]) {
-        let submits_waited = operations.iter().zip(refused.iter()).any(|(it, no)| it.is_submit() && no.is_none());
-        self.refuse_submits(operations, refused);
+    fn make_room(&mut self, batch: &mut Batch) {
+        let submits_waited = batch.no_room.is_none() && batch.operations.iter().any(Operation::is_submit);
         let (freed, complains) = {
             let mut space = self.shared.space();
-            (space.free_reserve(), space.complains())
+            let freed = space.free_reserve();
+            batch.no_room.get_or_insert_with(|| space.no_space());
+            (freed, space.complains())
         };
         if complains {
             tracing::warn!(freed, "the disk is full; new jobs are refused");
         }
         // Pages of the log that are copied can be written again. If that fails too, nothing is lost by trying.
         let _ = self.log.copy(self.desk.connection, &self.shared.commits);
-        if !submits_waited && !freed {
-            for no in refused.iter_mut().filter(|no| no.is_none()) {
+        if submits_waited || freed {
+            return;
+        }
+        if self.has_chores() {
+            // They may be what has no room. Whoever waits for an answer goes first.
+            self.put_chores_off();
+        } else {
+            for no in batch.refused.iter_mut().filter(|no| no.is_none()) {
                 *no = Some(Error::NoSpace("the disk of the data directory is full".to_owned()));
             }
-        }
-    }
-
-    fn refuse_submits(&self, operations: &[Operation], refused: &mut [Option<Error>]) {
-        let why = self.shared.space().no_space();
-        for (_, no) in operations.iter().zip(refused).filter(|(operation, no)| operation.is_submit() && no.is_none()) {
-            *no = Some(why.clone());
         }
     }
 
@@ -293,9 +322,6 @@ impl Writer<'_> {
                 wanting = self.shared.memory().wanting_refill(true);
             }
         }
-        if !self.damaged.is_empty() {
-            self.shared.inbox.poke();
-        }
     }
 
     fn count_commit(&mut self, operations: usize, took: Duration) {
@@ -324,13 +350,10 @@ impl Writer<'_> {
     }
 }
 
-fn spoiled(at: usize, error: rusqlite::Error) -> Spoiled {
-    if is_full(&error) { Spoiled::Full } else { Spoiled::Operation(at, error) }
-}
-
-/// Whether there is no room: in the database or its log, or in the index of the log.
-pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
-    let is_index_full =
-        error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
-    is_index_full || error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+fn full_or(
+    error: rusqlite::Error,
+    connection: &Connection,
+    otherwise: impl FnOnce(rusqlite::Error) -> Spoiled,
+) -> Spoiled {
+    if is_full_for(&error, connection) { Spoiled::Full } else { otherwise(error) }
 }

@@ -102,7 +102,7 @@ mod tests {
     fn blob(name: &str, stored: &[u8], is: &[u8]) -> Blob {
         let path = std::env::temp_dir().join(format!("kvern-blob-{}-{name}", std::process::id()));
         std::fs::write(&path, is).expect("a file");
-        Blob { path, bytes: stored.len() as u64, crc32c: crc32c::crc32c(stored) }
+        Blob::new(path, stored.len() as u64, crc32c::crc32c(stored))
     }
 
     async fn read(blob: &Blob) -> Result<Vec<u8>, (Vec<u8>, Unreadable)> {

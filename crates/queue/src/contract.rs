@@ -10,7 +10,8 @@
 //! 3. *the bound holds*: no more than `max_queued` jobs of a function wait; one more gives [`Error::Full`] and stores
 //!    nothing.
 //! 4. *ids grow*: a job accepted later has a greater id, also over a restart and a clock that goes back.
-//! 5. *payloads come back byte for byte*, inline and staged, input and result; a dropped stage leaves nothing behind.
+//! 5. *payloads come back byte for byte*, inline and staged, input and result; a dropped stage leaves nothing behind, nor
+//!    does a staged payload that no job takes.
 //!
 //! Lease
 //!
@@ -78,6 +79,11 @@
 //!
 //! 31. *the end is heard*: `closed` waits while the queue works, and gives the reason once it takes nothing any more,
 //!     also to those who ask later; `health` agrees with it.
+//!
+//! Bounds
+//!
+//! 32. *a log is bounded*: of all that the attempts of a job print, the first [`kvern_core::limits::LOG_BYTES_MAX`] bytes
+//!     are kept, and once more comes, [`crate::log::LOG_IS_FULL`] after them. What is dropped is no error.
 
 use std::fmt;
 
@@ -101,7 +107,8 @@ pub trait Queue: Send + Sync + 'static {
     /// What a returned `submit` survives.
     fn durability(&self) -> Durability;
 
-    /// A place for a payload of unknown size.
+    /// A place for a payload of unknown size. Given also while there is no [`Queue::room`] for new jobs: what runs may
+    /// store its result. Who stages an input asks for room first.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::NoSpace`].

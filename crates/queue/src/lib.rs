@@ -3,8 +3,8 @@
 //! A queue holds jobs from acceptance until they are forgotten. It knows nothing of HTTP, processes or retry policies:
 //! the worker decides what follows an outcome, the queue stores it and moves the job in one step.
 //!
-//! Read [`contract`] first: the numbered rules stand there. [`memory`] is the executable specification; [`record`] and
-//! [`list`] are its pure parts, which adapters share. Behind the feature `testing` stand the two judges of an adapter:
+//! Read [`contract`] first: the numbered rules stand there. [`memory`] is the executable specification; [`record`],
+//! [`list`] and [`log`] are its pure parts, which adapters share. Behind the feature `testing` stand the two judges of an adapter:
 //! `conformance`, one test per rule, and `model`, random operations beside the specification.
 
 pub mod contract;
@@ -15,8 +15,10 @@ pub mod error;
 pub mod events;
 pub mod job;
 pub mod payload;
+pub mod staged;
 
 pub mod list;
+pub mod log;
 pub mod record;
 
 pub mod memory;
@@ -37,3 +39,4 @@ pub use job::{
 };
 pub use memory::MemoryQueue;
 pub use payload::{Blob, Payload, Stage, Stored};
+pub use staged::Staged;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::staged::Staged;
 
 /// Bytes that a queue stores or gave back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub enum Payload {
     Blob(Blob),
 }
 
-/// A file that belongs to a queue. Made by [`Stage::finish`], and stored only when the job or result that names it is.
+/// A file that belongs to a queue. Made by [`Stage::finish`], and stored only when the job or result that names it is: one
+/// that is dropped before is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
     /// Where it is; read-only for everyone but the queue.
@@ -25,6 +27,8 @@ pub struct Blob {
     pub bytes: u64,
     /// CRC-32C (RFC 3720, appendix B.4) of its bytes.
     pub crc32c: u32,
+    /// Removes the file if no queue keeps it; of a stored one, nothing.
+    pub staged: Staged,
 }
 
 /// Takes a payload of unknown size as it comes: inline while it is small, then a file. Dropping it leaves nothing
@@ -56,6 +60,14 @@ pub struct Stored {
     pub payload: Payload,
 }
 
+impl Blob {
+    /// A file that is stored.
+    #[must_use]
+    pub fn new(path: PathBuf, bytes: u64, crc32c: u32) -> Self {
+        Self { path, bytes, crc32c, staged: Staged::default() }
+    }
+}
+
 impl Payload {
     /// Size in bytes.
     #[must_use]
@@ -63,6 +75,15 @@ impl Payload {
         match self {
             Self::Inline(bytes) => bytes.len() as u64,
             Self::Blob(blob) => blob.bytes,
+        }
+    }
+
+    /// What removes its file, if that is nobody's.
+    #[must_use]
+    pub fn staged(&self) -> Option<&Staged> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Blob(blob) => Some(&blob.staged),
         }
     }
 

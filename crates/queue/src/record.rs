@@ -173,6 +173,16 @@ pub fn expire(job: &mut Job, now: UnixMs) -> Result<(), Error> {
     Ok(())
 }
 
+/// The job's stored input turned out to be damaged while it waited.
+///
+/// # Errors
+/// [`Error::WrongState`] unless it waits.
+pub fn fail_damaged(job: &mut Job, now: UnixMs) -> Result<(), Error> {
+    end(job, Move::GaveUp, now)?;
+    job.error = Some(Failure::damaged_input());
+    Ok(())
+}
+
 /// Somebody asked to cancel the job: a waiting one is cancelled, a running one marked.
 ///
 /// # Errors

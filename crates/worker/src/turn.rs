@@ -182,8 +182,7 @@ async fn verified(input: Payload) -> Result<Input, Outcome> {
     match blob.verify().await {
         Err(damaged @ Unreadable::Damaged { .. }) => {
             tracing::error!(error = %damaged, "the stored input of a job is damaged");
-            let message = "the stored input does not match its checksum; the disk or the file system damaged it";
-            Err(Outcome::Failed(Failure::new(FailureCode::Damaged, message)))
+            Err(Outcome::Failed(Failure::damaged_input()))
         }
         Ok(()) | Err(Unreadable::Io(_)) => Ok(Input::File(blob.path, blob.bytes)),
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kvern_gateway::Limits;
-use kvern_queue::Payload;
+use kvern_queue::{Error, Payload};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -45,6 +45,20 @@ async fn chunked_bodies_come_whole() {
         assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
         assert_eq!(server.lease().await.input, Payload::Inline(chunks.concat().into()));
     }
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_before_it_is_written_where_there_is_no_room() {
+    let server = Server::start().await;
+    *server.queue.tightness.lock().expect("no panic in here") = Some(Error::NoSpace("1 MiB free".to_owned()));
+    let mut stream = TcpStream::connect(server.address).await.expect("the gateway listens");
+    let head = format!("POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n");
+    // Less than the whole body, and the answer comes.
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&[b'x'; 100_000]).await.expect("sent");
+    let answer = until(&mut stream, "nothing was stored").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("no_space"), "{answer}");
+    assert_eq!(server.jobs(), 0);
 }
 
 #[tokio::test]

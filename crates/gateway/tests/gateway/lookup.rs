@@ -64,7 +64,7 @@ async fn a_large_result_is_streamed_from_its_file() {
 fn large_result(server: &Server, stored: &[u8], is: &[u8]) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), is).expect("written");
-    let blob = Blob { path: file.path().to_owned(), bytes: stored.len() as u64, crc32c: crc32c::crc32c(stored) };
+    let blob = Blob::new(file.path().to_owned(), stored.len() as u64, crc32c::crc32c(stored));
     *server.queue.result.lock().expect("no panic in here") =
         Some(Stored { content_type: None, payload: Payload::Blob(blob) });
     file

@@ -19,8 +19,11 @@ fn path_of(payload: &Payload) -> PathBuf {
 async fn a_restart_removes_files_that_no_job_names_and_no_other() {
     let t = Setup::new();
     let kept = t.staged(1).await;
-    let (kept_path, lost_path) = (path_of(&kept), path_of(&t.staged(2).await));
+    let lost = t.staged(2).await;
+    let (kept_path, lost_path) = (path_of(&kept), path_of(&lost));
     let id = t.submit(NewJob { input: kept, ..job("f") }).await;
+    // As a kill leaves it: nobody removes it.
+    lost.staged().expect("a file").keep();
     let t = t.kill();
     until("the file without a job goes", async || !lost_path.exists()).await;
     assert!(kept_path.exists());
@@ -69,7 +72,7 @@ async fn a_file_of_somebody_else_is_not_taken() {
     let t = Setup::new();
     let elsewhere = t.dir.path().join("elsewhere");
     std::fs::write(&elsewhere, b"mine").expect("writes");
-    let blob = kvern_queue::Blob { path: elsewhere.clone(), bytes: 4, crc32c: 0 };
+    let blob = kvern_queue::Blob::new(elsewhere.clone(), 4, 0);
     let refused = t.queue.submit(NewJob { input: Payload::Blob(blob), ..job("f") }).await;
     assert!(matches!(refused, Err(Error::Broken(_))), "{refused:?}");
     assert!(elsewhere.exists());

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod blobs;
+mod chores;
 mod contract;
 mod crash;
 mod damage;

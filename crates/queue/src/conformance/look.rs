@@ -1,17 +1,18 @@
-//! Rules 23, 24, 26 and 27: what can be seen from outside.
+//! Rules 23, 24, 26, 27 and 32: what can be seen from outside.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvern_core::limits::{PAGE_JOBS_MAX, WORKER_LISTED_FOR};
+use kvern_core::limits::{LOG_BYTES_MAX, PAGE_JOBS_MAX, WORKER_LISTED_FOR};
 use kvern_core::{FunctionName, Job, JobId, Next, Outcome, State, UnixMs};
 
 use super::Subject;
 use super::setup::{Dice, Setup, attempt, crashed, failed, finish, hours, job, millis, name, secs, until};
 use crate::error::Error;
-use crate::job::{Cursor, Filter, LeaseState, NewJob, Settlement, WorkerInfo};
+use crate::job::{Cursor, Filter, LeaseState, Leased, NewJob, Settlement, WorkerInfo};
+use crate::log::LOG_IS_FULL;
 
 const FUNCTIONS: [&str; 3] = ["a", "b", "c"];
 
@@ -241,6 +242,47 @@ pub(super) async fn logs_append(subject: Arc<dyn Subject>) {
     any_piece(&t, &mut dice, id, &expected).await;
     let nobody = JobId::new(id.sequence(), id.random() ^ 1);
     assert!(matches!(t.queue.read_log(nobody, 0, 1).await, Err(Error::UnknownJob(_))));
+}
+
+pub(super) async fn a_log_is_bounded(subject: Arc<dyn Subject>) {
+    let t = Setup::new(subject).await;
+    let id = t.submit(job("f")).await;
+    let bytes_max = usize::try_from(LOG_BYTES_MAX).expect("it fits into memory");
+    // The first attempt leaves room for a piece and a half.
+    let piece = Bytes::from(vec![b'p'; bytes_max / 10]);
+    let leased = t.lease_one("f").await;
+    for _ in 0..8 {
+        t.queue.append_log(leased.lease.token(), piece.clone()).await.expect("the lease stands");
+    }
+    let first = piece.slice(..piece.len() / 2);
+    let settlement = retried(&leased, first);
+    t.settle(leased.lease, settlement).await;
+    let mut expected = vec![b'p'; piece.len() * 8 + piece.len() / 2];
+    assert!(whole_log(&t, id).await == expected, "nothing is dropped below the bound");
+
+    expected.resize(bytes_max, b'p');
+    expected.extend_from_slice(LOG_IS_FULL);
+    for _ in 0..2 {
+        let leased = t.lease_one("f").await;
+        for _ in 0..2 {
+            t.queue.append_log(leased.lease.token(), piece.clone()).await.expect("what is dropped is no error");
+        }
+        let settlement = retried(&leased, piece.clone());
+        t.settle(leased.lease, settlement).await;
+        assert!(whole_log(&t, id).await == expected, "the first bytes, and one line");
+    }
+    let t = t.reopen().await;
+    assert!(whole_log(&t, id).await == expected, "also after a restart");
+}
+
+/// The end of an attempt that printed this last, and is followed by another.
+fn retried(leased: &Leased, log: Bytes) -> Settlement {
+    let outcome = failed();
+    Settlement::Finish { attempt: attempt(leased, &outcome), outcome, next: Next::RetryNow, result: None, log }
+}
+
+async fn whole_log(t: &Setup, id: JobId) -> Bytes {
+    t.queue.read_log(id, 0, usize::MAX).await.expect("the job is there")
 }
 
 fn some_bytes(dice: &mut Dice, most: usize) -> Bytes {

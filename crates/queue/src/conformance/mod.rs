@@ -110,6 +110,7 @@ pub const RULES: &[Rule] = rules! {
     29 sweep::finished_jobs_are_forgotten,
     30 sweep::a_sweep_is_bounded,
     31 watch::the_end_is_heard,
+    32 look::a_log_is_bounded,
 };
 
 #[cfg(test)]

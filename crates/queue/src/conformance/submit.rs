@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvern_core::limits::{IDEMPOTENCY_KEEP, INLINE_BYTES_MAX};
+use kvern_core::limits::{IDEMPOTENCY_KEEP, INLINE_BYTES_MAX, LEASE_TTL};
 use kvern_core::{JobId, Next, Outcome, State, UnixMs};
 use tokio::task::JoinSet;
 
@@ -209,17 +209,38 @@ pub(super) async fn payloads_come_back_byte_for_byte(subject: Arc<dyn Subject>) 
         jobs.push((id, input, result));
     }
     let files = t.files();
+    let large = dice.bytes(INLINE_BYTES_MAX + 1);
     for size in [10, INLINE_BYTES_MAX + 1, 500_000] {
         let mut stage = t.queue.stage().await.expect("a stage");
         stage.write(dice.bytes(size)).await.expect("room");
         drop(stage);
     }
     until("a dropped stage leaves no file behind", async || t.files() == files).await;
+    drop(payload(&t, &mut dice, &large).await);
+    nobody_takes(&t, payload(&t, &mut dice, &large).await, payload(&t, &mut dice, &large).await).await;
+    until("a payload that no job takes leaves no file behind", async || t.files() == files).await;
     let t = t.reopen().await;
     for (id, input, result) in &jobs {
         check_payloads(&t, *id, input, result).await;
     }
     assert_eq!(t.files(), files, "files after a restart");
+}
+
+/// A submit that is given up before it began, and a result that comes too late.
+async fn nobody_takes(t: &Setup, input: Payload, result: Payload) {
+    drop(t.queue.submit(NewJob { input, ..job("f") }));
+    t.submit(job("f")).await;
+    let leased = t.lease_one("f").await;
+    let settlement = Settlement::Finish {
+        outcome: Outcome::Succeeded,
+        next: Next::Succeed,
+        result: Some(("text/plain".to_owned(), result)),
+        attempt: attempt(&leased, &Outcome::Succeeded),
+        log: Bytes::new(),
+    };
+    t.clock.advance(LEASE_TTL);
+    let late = t.queue.settle(leased.lease, settlement).await;
+    assert!(matches!(late, Err(Error::StaleLease(_))), "a late result gave {late:?}");
 }
 
 /// A job with this input, run to this result.

@@ -9,6 +9,7 @@ use kvern_core::{FunctionName, JobId, ResultInfo, State, UnixMs};
 use super::store::{Entry, Holding, Store};
 use crate::error::Error;
 use crate::job::{Ask, Lease, LeaseState, LeaseToken, Leased, Settlement};
+use crate::log::fitting;
 use crate::payload::Stored;
 use crate::record;
 
@@ -71,7 +72,7 @@ impl Store {
     }
 
     pub(super) fn append_log(&mut self, token: LeaseToken, bytes: &[u8], monotonic: Duration) -> Result<(), Error> {
-        self.held(token, monotonic)?.log.extend_from_slice(bytes);
+        append(&mut self.held(token, monotonic)?.log, bytes);
         Ok(())
     }
 
@@ -96,7 +97,7 @@ impl Store {
                         entry.result =
                             result.map(|(content_type, payload)| Stored { content_type: Some(content_type), payload });
                     }
-                    entry.log.extend_from_slice(&log);
+                    append(&mut entry.log, &log);
                 }
                 Settlement::Release => {
                     let before = entry.lease.as_ref().and_then(|holding| holding.started_before);
@@ -133,6 +134,13 @@ impl Store {
         let is_held = entry.lease.as_ref().is_some_and(|held| held.token == token && !held.is_over(monotonic));
         if is_held { Ok(entry) } else { Err(Error::StaleLease(token.job)) }
     }
+}
+
+/// Adds to a log what fits.
+fn append(log: &mut Vec<u8>, bytes: &[u8]) {
+    let (fitting, line) = fitting(log.len() as u64, bytes);
+    log.extend_from_slice(fitting);
+    log.extend_from_slice(line);
 }
 
 // === impl Holding ===

@@ -1,0 +1,61 @@
+//! Whose a staged file is: nobody's, and then it goes with the last payload that names it, or the queue's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Removes the file of a staged payload unless a queue keeps it. Copies share the file.
+#[derive(Debug, Clone, Default)]
+pub struct Staged(Option<Arc<File>>);
+
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    is_kept: AtomicBool,
+}
+
+// === impl Staged ===
+
+impl Staged {
+    /// Of a file that is nobody's yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(Some(Arc::new(File { path, is_kept: AtomicBool::new(false) })))
+    }
+
+    /// A row that names the file is about to be written: the queue removes it from now on.
+    pub fn keep(&self) {
+        self.set_kept(true);
+    }
+
+    /// The row was not written.
+    pub fn give_back(&self) {
+        self.set_kept(false);
+    }
+
+    fn set_kept(&self, is_kept: bool) {
+        if let Some(file) = &self.0 {
+            file.is_kept.store(is_kept, Ordering::Relaxed);
+        }
+    }
+}
+
+/// It belongs to no value: a payload is the same before and after it is stored.
+impl PartialEq for Staged {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Staged {}
+
+// === impl File ===
+
+impl Drop for File {
+    fn drop(&mut self) {
+        if !self.is_kept.load(Ordering::Relaxed) {
+            // What cannot be removed now goes at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
