@@ -3,6 +3,8 @@
 --   jobs.seq      the 63 bits of the job's id that order (milliseconds << 21 | counter); the other 53 are `random`.
 --   jobs.rank     state and, for queued jobs, priority: see src/rank.rs. A running job is stored as queued.
 --   jobs.pos      when the job entered its state, in Unix milliseconds: accepted, due or finished.
+--   jobs.ready_at since when the job could run, or will: for how long it waited. `pos` of a queued job does not say so: it
+--                 is the job's place in the queue, and that is where it was accepted.
 --   jobs.input    a BLOB, or TEXT that names a file in blobs/. The same for results.body.
 --   jobs.past     1 if `results` has a row for the job.
 --
@@ -33,6 +35,7 @@ CREATE TABLE jobs (
     function      INTEGER NOT NULL,
     rank          INTEGER NOT NULL,
     pos           INTEGER NOT NULL,
+    ready_at      INTEGER NOT NULL,
     attempts      INTEGER NOT NULL,
     failures      INTEGER NOT NULL,
     strikes       INTEGER NOT NULL,

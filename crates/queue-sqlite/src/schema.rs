@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, Result as SqlResult};
 use crate::error::OpenError;
 
 /// Migrations, the first from an empty database.
-const MIGRATIONS: [&str; 2] = [include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001.sql")];
 /// The newest schema that this program knows.
 pub const SCHEMA: i64 = MIGRATIONS.len() as i64;
 

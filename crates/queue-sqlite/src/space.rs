@@ -135,7 +135,9 @@ impl Space {
 
     /// What must be free on the disk: the floor, less what jobs find in the database.
     fn least(&self) -> u64 {
-        let least = self.free_bytes_min.saturating_sub(self.reusable_bytes);
+        // Whole MiB: it is told to people.
+        let reusable_bytes = self.reusable_bytes >> 20 << 20;
+        let least = self.free_bytes_min.saturating_sub(reusable_bytes);
         least.max(self.free_bytes_min / DISK_PART)
     }
 

@@ -1,10 +1,8 @@
 //! Opening: who may, what is refused, and with which words.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
-use kvern_core::State;
-use kvern_queue::{Clock, Error, NewJob, Queue};
+use kvern_queue::{Clock, Error, Queue};
 use kvern_queue_sqlite::{OpenError, Options, SCHEMA, SqliteQueue};
 use tempfile::TempDir;
 
@@ -35,21 +33,6 @@ async fn a_newer_schema_is_refused() {
     let error = refused(&dir);
     assert!(matches!(error, OpenError::Newer { found, known: SCHEMA, .. } if found == SCHEMA + 1), "{error:?}");
     assert!(error.to_string().contains("newer Kvern"), "{error}");
-}
-
-#[tokio::test]
-async fn the_jobs_of_an_older_schema_are_kept() {
-    let t = Setup::new();
-    let late = NewJob { not_before: Some(t.clock.now().after(Duration::from_secs(60))), ..job("f") };
-    let (ready, late) = (t.queue.submit(job("f")).await, t.queue.submit(late).await);
-    let (database, clock, dir) = t.stop().await;
-    database.execute_batch("ALTER TABLE jobs DROP COLUMN ready_at; PRAGMA user_version = 1").expect("as it was");
-    drop(database);
-    let queue = crate::setup::open(dir.path(), &clock);
-    let record = queue.get(ready.expect("accepted").id).await.expect("kept");
-    assert_eq!((record.state, record.ready_at), (State::Queued, record.created_at));
-    let record = queue.get(late.expect("accepted").id).await.expect("kept");
-    assert_eq!((record.state, Some(record.ready_at)), (State::Scheduled, record.due_at));
 }
 
 #[tokio::test]
