@@ -1,8 +1,14 @@
-//! Who holds a port: from `/proc`, for the message that says so.
+//! A port to listen on; and who holds it already, from `/proc`, for the message that says so.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::{fs, io};
+
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that the kernel keeps for us until we accept them: as many as we serve at once. (It keeps fewer where
+/// `net.core.somaxconn` says so.) Whoever comes beyond has to ask again, a second later at the soonest.
+const BACKLOG: u32 = 4096;
 
 const LISTENING: &str = "0A";
 
@@ -11,6 +17,14 @@ const LISTENING: &str = "0A";
 struct Listening {
     uid: u32,
     inode: u64,
+}
+
+/// Listens, also where the last connections of another server are still closing.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The holder of a listening port, in words: `python3 (process 4121, of ada)`. Which process it is can be hidden from us:
@@ -66,9 +80,31 @@ fn user_name(uid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::*;
+
+    /// More than the 1,024 that are usual.
+    const SPIKE: usize = 1500;
+
+    #[tokio::test]
+    async fn a_spike_of_connections_finds_room() {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("up to the hard limit");
+        let most = fs::read_to_string("/proc/sys/net/core/somaxconn").expect("the kernel tells");
+        let spike = SPIKE.min(most.trim().parse().expect("a number"));
+        let listener = listen("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
+        let refused = (0..spike).map(connect).find_map(|connected| {
+            // Kept: the kernel forgets who left.
+            connected.map(std::mem::forget).err()
+        });
+        assert!(refused.is_none(), "nobody accepts yet, but the kernel does: {refused:?}");
+    }
 
     #[test]
     fn we_find_ourselves() {

@@ -38,7 +38,7 @@ pub(crate) async fn run(global: &Global, dev: &Dev) -> Outcome {
     if dev.clean {
         project::clean(&dev.data)?;
     }
-    let listener = listen(dev).await?;
+    let listener = listen(dev)?;
     let address = listener.local_addr()?;
     let token = config::token(global.token.clone())?;
     let gateway = kvern_gateway::Settings {
@@ -110,13 +110,13 @@ fn say_noisy(path: &Path) {
 }
 
 /// The place that was asked for; otherwise the first free port.
-async fn listen(dev: &Dev) -> Result<TcpListener, Stop> {
+fn listen(dev: &Dev) -> Result<TcpListener, Stop> {
     if let Some(listen) = &dev.listen {
-        return serve::bind(serve::address(listen)?).await;
+        return serve::bind(serve::address(listen)?);
     }
     for port in FIRST_PORT..FIRST_PORT + PORTS_TRIED {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        match TcpListener::bind(address).await {
+        match port::listen(address) {
             Ok(listener) => return Ok(listener),
             Err(_) => {
                 let holder = port::holder(address).map(|h| format!(" by {h}")).unwrap_or_default();

@@ -40,7 +40,7 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     if serve.insecure && !address.ip().is_loopback() && token.is_none() {
         tracing::warn!(%address, "INSECURE: whoever reaches this address can run your functions and read their results");
     }
-    let listener = bind(address).await?;
+    let listener = bind(address)?;
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
     // A reload that is asked for too early must not end us.
@@ -79,8 +79,8 @@ async fn reload(config: &Path, reloader: &Reloader) -> End {
 }
 
 /// Binds, or says who holds the port.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
+    port::listen(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             let stop = Stop::new(Code::Conflict, format!("port {} is taken", address.port()));
             let stop = match port::holder(address) {
