@@ -157,6 +157,10 @@ impl From<CallError> for Problem {
             .hint("call again later, or submit a job: it waits until there is room")
             .retry_after(retry_after_s),
             CallError::Stopping => stopping(),
+            CallError::CutOff => {
+                let words = "the server is stopping, and the function was cut off: it may have done a part of its work";
+                Self::new(Code::Stopping, words).hint("call again if doing that part twice does no harm").retry_after(5)
+            }
             CallError::NoSpace(inner) => no_space_for_call(&inner),
             CallError::Scarce(inner) => scarce(&inner),
             CallError::Broken(inner) => internal(&inner),

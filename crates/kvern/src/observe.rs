@@ -313,7 +313,8 @@ mod tests {
     fn a_save_taken_back_mends_the_function() {
         let (ears, f) = ears();
         ears.version_switched(&version("1"), None);
-        let error = LoadError::Prepare(PrepareError { message: "no such file".to_owned(), detail: None });
+        let error =
+            LoadError::Prepare(PrepareError { message: "no such file".to_owned(), detail: None, is_shortage: false });
         ears.version_failed(&f, &error, Some(&version("1").version));
         assert!(ears.condition(&f).error.is_some());
         ears.reload_ended(&[Loaded { function: f.clone(), result: Ok(version("1").version) }]);

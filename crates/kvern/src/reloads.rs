@@ -50,6 +50,7 @@ pub(crate) struct Reloaded {
 pub(crate) struct Book {
     file: PathBuf,
     reloads: Reloads,
+    is_written: bool,
 }
 
 // === impl Book ===
@@ -57,9 +58,22 @@ pub(crate) struct Book {
 impl Book {
     /// A book without a reload in it.
     pub(crate) fn open(data: &Path) -> Self {
-        let book = Self { file: data.join(FILE), reloads: Reloads { pid: std::process::id(), ..Reloads::default() } };
+        let reloads = Reloads { pid: std::process::id(), ..Reloads::default() };
+        let mut book = Self { file: data.join(FILE), reloads, is_written: true };
         book.write();
         book
+    }
+
+    /// Whether the file tells how things are. Without it `kvern reload` believes that this server takes no reload.
+    pub(crate) fn is_written(&self) -> bool {
+        self.is_written
+    }
+
+    /// Writes what could not be written.
+    pub(crate) fn catch_up(&mut self) {
+        if !self.is_written {
+            self.write();
+        }
     }
 
     /// A reload begins.
@@ -76,12 +90,17 @@ impl Book {
     }
 
     /// Whole or not at all. Where it cannot be written, the log has said what happened.
-    fn write(&self) {
+    fn write(&mut self) {
         let text = serde_json::to_vec(&self.reloads).unwrap_or_default();
         let part = self.file.with_extension("part");
         let written =
             fs::create_dir_all(self.file.parent().unwrap_or(Path::new("."))).and_then(|()| fs::write(&part, text));
-        if let Err(error) = written.and_then(|()| fs::rename(&part, &self.file)) {
+        let written = written.and_then(|()| fs::rename(&part, &self.file));
+        let was_written = std::mem::replace(&mut self.is_written, written.is_ok());
+        // Tried again and again, so it is said once.
+        if let Err(error) = written
+            && was_written
+        {
             tracing::warn!(%error, file = %self.file.display(), "cannot be written; kvern reload will not hear of the end");
         }
     }

@@ -68,7 +68,9 @@ impl Error {
     #[must_use]
     pub fn of_io(what: &str, error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(error.to_string()),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::NoSpace(error.to_string())
+            }
             _ if is_scarcity(error) => Self::Busy(format!("{what}: {error}")),
             _ => Self::Broken(format!("{what}: {error}")),
         }

@@ -176,6 +176,8 @@ pub struct PrepareError {
     pub message: String,
     /// The tool's own last lines, where a tool failed.
     pub detail: Option<String>,
+    /// The machine was short of something: room on the disk, descriptors, processes, memory. It may go better later.
+    pub is_shortage: bool,
 }
 
 /// Why an instance could not be started.

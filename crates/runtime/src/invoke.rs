@@ -71,9 +71,12 @@ pub enum CallError {
         /// When to come back, in whole seconds.
         retry_after_s: u32,
     },
-    /// The worker is stopping.
+    /// The worker is stopping. Nothing ran.
     #[error("the worker is stopping")]
     Stopping,
+    /// The worker is stopping, and so it stopped the function in the middle.
+    #[error("the worker is stopping, and the function was cut off")]
+    CutOff,
     /// The disk has no room for a large input. The function did not run. Try again later.
     #[error("there is no room to keep the input: {0}")]
     NoSpace(String),

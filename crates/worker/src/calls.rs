@@ -147,7 +147,11 @@ async fn run(station: &mut Station, order: &Order) -> Ended {
             never = order.line.begin_when_ripe() => match never {},
         }
     };
-    attempt(running, stop, function.timeout, shared.settings.stop_grace).await
+    let ended = attempt(running, stop, function.timeout, shared.settings.stop_grace).await;
+    if matches!(ended, Ended::Stopped(Why::Draining)) {
+        order.line.refuse(CallError::CutOff, &"the worker is stopping");
+    }
+    ended
 }
 
 /// The caller counts as gone once it drops what is still being written.

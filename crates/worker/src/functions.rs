@@ -5,11 +5,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvern_core::{Failure, FailureCode, Function, FunctionName};
 use kvern_runtime::{FunctionVersion, PrepareError, Progress, Version};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::attempt::{catch_panic, stop_instance};
 use crate::lane::Serving;
@@ -19,6 +21,9 @@ use crate::worker::Shared;
 
 /// Functions that are prepared at the same time: installing requirements takes disk and network.
 const PREPARE_AT_ONCE: usize = 4;
+
+/// The pause after a preparation that found no room.
+const PREPARE_AGAIN: Duration = Duration::from_secs(2);
 
 /// What became of a function in a reload.
 #[derive(Debug)]
@@ -45,7 +50,9 @@ struct Steps(Arc<dyn Observer>);
 
 /// See [`crate::Worker::set_functions`].
 pub(crate) async fn set_functions(shared: &Arc<Shared>, functions: Vec<Function>) -> Vec<Loaded> {
-    let _one_at_a_time = shared.reload.lock().await;
+    let mut reload = shared.reload.lock().await;
+    *reload += 1;
+    let number = *reload;
     let names: HashSet<FunctionName> = functions.iter().map(|function| function.name.clone()).collect();
     let (works, orders) = shared.floor(|floor, _| floor.keep_only(|name| names.contains(name)));
     drop(orders);
@@ -60,7 +67,7 @@ pub(crate) async fn set_functions(shared: &Arc<Shared>, functions: Vec<Function>
         let (shared, permits) = (Arc::clone(shared), Arc::clone(&permits));
         loads.spawn(async move {
             let _permit = permits.acquire().await.ok();
-            (index, load(&shared, function).await)
+            (index, load(&shared, function, number).await)
         });
     }
     while let Some(joined) = loads.join_next().await {
@@ -79,25 +86,75 @@ pub(crate) async fn set_functions(shared: &Arc<Shared>, functions: Vec<Function>
 
 fn panicked<T>(words: String) -> Result<T, PrepareError> {
     let message = "the worker panicked while it loaded the function: a mistake in Kvern".to_owned();
-    Err(PrepareError { message, detail: Some(words) })
+    Err(PrepareError { message, detail: Some(words), is_shortage: false })
 }
 
-async fn load(shared: &Arc<Shared>, function: Function) -> Result<Version, LoadError> {
-    let steps = Steps(Arc::clone(&shared.observer));
-    let prepared = catch_panic(shared.runtime.prepare(&function, &steps)).await;
-    match prepared.unwrap_or_else(panicked) {
+async fn load(shared: &Arc<Shared>, function: Function, reload: u64) -> Result<Version, LoadError> {
+    match prepare(shared, &function).await {
         // Tracked, so that a drain waits for the instance that this may start.
         Ok(version) => shared.stations.track_future(take_over(shared, Arc::new(version))).await,
         Err(error) => {
-            let failure = failure_of(&error);
-            let error = fail(shared, &function.name, LoadError::Prepare(error));
+            let told = fail(shared, &function.name, LoadError::Prepare(error.clone()));
             let has_old =
                 matches!(shared.floor(|floor, _| floor.serving(&function.name)), Some((Serving::Version(_), _)));
-            if !has_old && shared.floor(|floor, _| floor.is_open()) {
-                let broken = Serving::Broken(Arc::new(function), Arc::new(failure));
-                shared.floor(|floor, effects| floor.switch(shared, broken, false, None, effects));
+            match has_old {
+                true => {}
+                false if error.is_shortage => wait_for_room(shared, Arc::new(function), reload),
+                false => be_broken(shared, Arc::new(function), &error),
             }
-            Err(error)
+            Err(told)
+        }
+    }
+}
+
+async fn prepare(shared: &Arc<Shared>, function: &Function) -> Result<FunctionVersion, PrepareError> {
+    let steps = Steps(Arc::clone(&shared.observer));
+    catch_panic(shared.runtime.prepare(function, &steps)).await.unwrap_or_else(panicked)
+}
+
+/// There is no version that could run: its jobs fail with the reason.
+fn be_broken(shared: &Arc<Shared>, function: Arc<Function>, error: &PrepareError) {
+    let broken = Serving::Broken(function, Arc::new(failure_of(error)));
+    shared.floor(|floor, effects| {
+        if floor.is_open() {
+            floor.switch(shared, broken, false, None, effects);
+        }
+    });
+}
+
+/// There is no version that could run for want of room: its jobs wait until there is some.
+fn wait_for_room(shared: &Arc<Shared>, function: Arc<Function>, reload: u64) {
+    let waiting = Serving::Preparing(Arc::clone(&function));
+    shared.floor(|floor, effects| {
+        if floor.is_open() {
+            floor.switch(shared, waiting, false, None, effects);
+        }
+    });
+    tokio::spawn(prepare_again(Arc::clone(shared), function, reload));
+}
+
+/// Prepares a function until there is room for it, or another reload takes care of it.
+async fn prepare_again(shared: Arc<Shared>, function: Arc<Function>, reload: u64) {
+    loop {
+        tokio::select! {
+            () = sleep(PREPARE_AGAIN) => {}
+            () = shared.closing.cancelled() => return,
+        }
+        let now = shared.reload.lock().await;
+        if *now != reload {
+            return;
+        }
+        match prepare(&shared, &function).await {
+            Err(error) if error.is_shortage => {}
+            Ok(version) => {
+                // What it says to whoever asked for the reload is said.
+                let _ = shared.stations.track_future(take_over(&shared, Arc::new(version))).await;
+                return shared.versions_news.notify_one();
+            }
+            Err(error) => {
+                fail(&shared, &function.name, LoadError::Prepare(error.clone()));
+                return be_broken(&shared, function, &error);
+            }
         }
     }
 }

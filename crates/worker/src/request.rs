@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn what_the_system_lacks_for_now_is_told_apart_from_what_is_broken() {
         const EMFILE: i32 = 24;
-        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
             assert!(matches!(no_scratch(&kind.into()), CallError::NoSpace(_)), "{kind}");
         }
         assert!(matches!(no_scratch(&io::Error::from_raw_os_error(EMFILE)), CallError::Scarce(_)));

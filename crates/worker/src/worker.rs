@@ -71,8 +71,8 @@ pub(crate) struct Shared {
     pub(crate) stop_now: CancellationToken,
     /// What is being stopped has had its time: one that began before the drain has a longer grace than the drain.
     pub(crate) too_late: CancellationToken,
-    /// Held while functions are prepared and switched: one reload at a time.
-    pub(crate) reload: AsyncMutex<()>,
+    /// Held while functions are prepared and switched: one reload at a time, with its number.
+    pub(crate) reload: AsyncMutex<u64>,
     floor: Mutex<Floor>,
 }
 
@@ -150,7 +150,7 @@ impl Shared {
             closing: CancellationToken::new(),
             stop_now: CancellationToken::new(),
             too_late: CancellationToken::new(),
-            reload: AsyncMutex::new(()),
+            reload: AsyncMutex::new(0),
             floor: Mutex::new(Floor::new(settings.slots)),
             queue,
             runtime,

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Global, Role, Serve};
@@ -60,9 +62,15 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     let config = serve.config.clone();
     let reloads = server.reloader();
     tokio::spawn(async move {
-        while hup.recv().await.is_some() {
-            book.begin();
-            book.end(reload(&config, &reloads).await);
+        loop {
+            tokio::select! {
+                Some(()) = hup.recv() => {
+                    book.begin();
+                    book.end(reload(&config, &reloads).await);
+                }
+                () = sleep(WRITE_AGAIN), if !book.is_written() => book.catch_up(),
+                else => break,
+            }
         }
     });
     server.run(shutdown).await
@@ -77,6 +85,9 @@ async fn reload(config: &Path, reloader: &Reloader) -> End {
         }
     }
 }
+
+/// The pause after the state of reloads could not be written.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Binds, or says who holds the port.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {

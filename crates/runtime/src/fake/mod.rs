@@ -74,7 +74,7 @@ struct Scripted {
     start_takes: Duration,
     starts_to_refuse: u32,
     refusal: Failure,
-    unprepared: Option<String>,
+    unprepared: Option<PrepareError>,
     counts: Counts,
     /// Instances that were started before this number changed are dead.
     epoch: watch::Sender<u64>,
@@ -130,9 +130,16 @@ impl Fake {
         self.with(function, |scripted| (scripted.starts_to_refuse, scripted.refusal) = (count, refusal));
     }
 
+    /// Has no room to prepare the function.
+    pub fn lack_room_to_prepare(&self, function: &str) {
+        let refusal = PrepareError { message: "a full disk".to_owned(), detail: None, is_shortage: true };
+        self.with(function, |scripted| scripted.unprepared = Some(refusal));
+    }
+
     /// Refuses to prepare the function, or no longer.
     pub fn refuse_prepare(&self, function: &str, message: Option<&str>) {
-        self.with(function, |scripted| scripted.unprepared = message.map(str::to_owned));
+        let refusal = |message: &str| PrepareError { message: message.to_owned(), detail: None, is_shortage: false };
+        self.with(function, |scripted| scripted.unprepared = message.map(refusal));
     }
 
     /// A start takes this long.
@@ -171,7 +178,7 @@ impl Runtime for Fake {
             scripted.unprepared.clone()
         });
         match unprepared {
-            Some(message) => Err(PrepareError { message, detail: None }),
+            Some(refusal) => Err(refusal),
             None => Ok(version(function)),
         }
     }

@@ -197,7 +197,7 @@ impl<'a> Watch<'a> {
         let words = tail(log);
         self.step("could not install", &format!("after {:.1} s", self.begun.elapsed().as_secs_f64()));
         let message = format!("{}. The whole output is in {}", (self.job.explain)(&words), log.display());
-        Err(PrepareError { message, detail: Some(last_lines(&words)) })
+        Err(PrepareError { detail: Some(last_lines(&words)), ..error(message) })
     }
 
     fn too_long(&self, log: Option<&Path>) -> PrepareError {

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use kvern_core::{Door, Function, Language};
 
 use crate::contract::{FunctionVersion, PrepareError, Progress, Version};
+use crate::jail::leash;
 
 use rule::Plan;
 use store::Unfinished;
@@ -230,9 +231,14 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn error(message: String) -> PrepareError {
-    PrepareError { message, detail: None }
+    PrepareError { message, detail: None, is_shortage: false }
 }
 
 fn failed(doing: impl Display, source: &io::Error) -> PrepareError {
-    error(format!("{doing}: {source}"))
+    PrepareError { is_shortage: is_shortage(source), ..error(format!("{doing}: {source}")) }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) || leash::is_shortage(error)
 }

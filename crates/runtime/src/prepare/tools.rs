@@ -169,6 +169,7 @@ async fn ask(program: &Path, needed: Needed, home: &Path) -> Result<Interpreter,
         return Err(PrepareError {
             message: format!("{shown} did not say its version ({}), and the function needs {needed}", output.status),
             detail: Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            is_shortage: false,
         });
     };
     if !is_at_least(version, needed.at_least) {

@@ -94,7 +94,7 @@ async fn a_stopping_worker_refuses_calls_and_ends_those_that_hang() {
     let refused = world.call("endless", "x").await;
     assert!(matches!(refused, Err(CallError::Stopping)), "{refused:?}");
     let ended = hanging.await.expect("no panic");
-    assert!(matches!(ended, Err(CallError::Stopping)), "{ended:?}");
+    assert!(matches!(ended, Err(CallError::CutOff)), "{ended:?}");
     world.stop().await;
 }
 

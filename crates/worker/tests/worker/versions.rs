@@ -147,3 +147,35 @@ async fn a_call_waits_for_the_first_version() {
     assert_eq!(loading.await.expect("no panic"), 1);
     world.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn jobs_wait_while_there_is_no_room_for_the_code() {
+    let world = World::with(Vec::new()).await;
+    world.fake.lack_room_to_prepare("hello");
+    let loaded = world.worker.set_functions(vec![function("hello", 1)]).await;
+    assert!(matches!(&loaded[0].result, Err(LoadError::Prepare(error)) if error.is_shortage));
+    let id = world.submit("hello", "x").await;
+    until("it is tried again", || world.fake.counts("hello").prepares > 3).await;
+    assert_eq!((world.job(id).await.state, world.job(id).await.tally.attempts), (State::Queued, 0));
+    assert_eq!(world.ears.count("failed hello: a full disk; none"), 1, "it is said once");
+
+    world.fake.refuse_prepare("hello", None);
+    let job = world.ends(id).await;
+    assert_eq!((job.state, job.attempts.len()), (State::Succeeded, 1));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_takes_over_from_one_that_waits_for_room() {
+    let world = World::with(Vec::new()).await;
+    world.fake.lack_room_to_prepare("hello");
+    world.worker.set_functions(vec![function("hello", 1)]).await;
+    world.fake.refuse_prepare("hello", Some("no such file"));
+    world.worker.set_functions(vec![changed(function("hello", 1), "new")]).await;
+    let prepares = world.fake.counts("hello").prepares;
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(world.fake.counts("hello").prepares, prepares, "the first reload does not go on");
+    let id = world.submit("hello", "x").await;
+    assert_eq!(world.ends(id).await.error.map(|failure| failure.message), Some("no such file".to_owned()));
+    world.stop().await;
+}

@@ -139,6 +139,41 @@ fn what_was_acknowledged_on_a_full_disk_is_there_after_a_kill() {
 }
 
 #[test]
+fn a_start_without_room_for_the_code_fails_no_job() {
+    const CODE: &str =
+        "import os, time\n\ndef wait():\n    while not os.path.exists('go'):\n        time.sleep(0.02)\n";
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data = disk.path().join("data");
+    let files = [("kvern.toml", "[functions.wait]\nhandler = \"wait.py:wait\"\nconcurrency = 1\n"), ("wait.py", CODE)];
+    let mut server = Server::start_as(Start { files: &files, data: Some(&data), ..Start::default() });
+    // The first runs when the server is killed; the others have not begun.
+    let ids: Vec<String> = (0..5).map(|_| server.http.submit("wait", "")).collect();
+    server.kill();
+    // So that it is copied once more.
+    std::fs::write(server.home.join("wait.py"), format!("{CODE}# new\n")).expect("the home is on another disk");
+    std::fs::write(server.home.join("go"), "").expect("a file");
+    let filler = disk.fill();
+    server.restart();
+    disk.fill();
+    until("the function to lack room", || {
+        server.http.get("/v1/functions/wait").text().contains("No space left on device").then_some(())
+    });
+    for id in &ids[1..] {
+        let job = server.http.get(&format!("/v1/jobs/{id}")).json();
+        assert_eq!((&job["state"], &job["attempt"]), (&"queued".into(), &0.into()), "{job}");
+    }
+
+    std::fs::remove_file(filler).expect("room again");
+    assert_eq!(server.http.finished(&ids[0])["state"], "succeeded");
+    for id in &ids[1..] {
+        let job = server.http.finished(id);
+        assert_eq!((&job["state"], &job["attempt"]), (&"succeeded".into(), &1.into()), "{job}");
+    }
+    let data = data.display().to_string();
+    until("a reload to be taken", || (server.cli(&["reload", "--data", &data]).0 == 0).then_some(()));
+}
+
+#[test]
 fn no_job_runs_twice_because_its_end_found_no_room() {
     let Some(disk) = SmallDisk::mount() else { return };
     let data = disk.path().join("data");
