@@ -2,14 +2,17 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
-use kvern_e2e::{Server, until};
+use kvern_e2e::{Server, until, until_within};
 
 const MANIFEST: &str = "[functions.keep]\nexec = [\"cat\"]\n";
 /// As many as make the server's own memory small beside theirs.
 const UPLOADS: u64 = 400;
 /// What the design allows each connection.
 const EACH_BYTES_MAX: u64 = 128 << 10;
+/// The allocator gives freed pages back as others are asked for, not at once.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_stalled_upload_takes_a_bounded_piece_of_memory() {
@@ -21,8 +24,12 @@ fn a_stalled_upload_takes_a_bounded_piece_of_memory() {
             chunk(upload, kib << 10);
         }
         until("the server to have read everything", || unread_bytes(&server).eq(&0).then_some(()));
-        let each = resident_bytes(server.pid()).saturating_sub(before) / UPLOADS;
-        assert!(each < EACH_BYTES_MAX, "{each} bytes for each after {kib} KiB more");
+        // What was freed is given back a moment later, as requests come and go.
+        until_within(GIVEN_BACK_WITHIN, "each upload to take no more than it may", || {
+            assert_eq!(server.http.get("/healthz").status, 200);
+            let each = resident_bytes(server.pid()).saturating_sub(before) / UPLOADS;
+            (each < EACH_BYTES_MAX).then_some(())
+        });
     }
 }
 
