@@ -14,5 +14,5 @@ pub mod wait;
 pub use browser::Page;
 pub use http::{Answer, Http};
 pub use nobody::Nobody;
-pub use server::{Server, Start, kvern};
+pub use server::{Server, Start, kvern, kvern_under};
 pub use wait::{until, until_within};

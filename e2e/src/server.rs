@@ -1,5 +1,6 @@
 //! A real server process in a private directory on a free port.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -208,17 +209,17 @@ impl Drop for Server {
     }
 }
 
+/// `kvern`, started by another program, which is named with its own arguments; alone where none is.
+pub fn kvern_under(under: &[impl AsRef<OsStr>]) -> Command {
+    let Some((program, its_own)) = under.split_first() else { return Command::new(kvern()) };
+    let mut command = Command::new(program);
+    command.args(its_own).arg(kvern());
+    command
+}
+
 fn launch(home: &Path, data: &Path, http: &Http, arguments: &[String], under: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(log_file(home)).expect("a log file");
-    let mut command = match under {
-        [] => Command::new(kvern()),
-        [program, its_own @ ..] => {
-            let mut command = Command::new(program);
-            command.args(its_own).arg(kvern());
-            command
-        }
-    };
-    command
+    kvern_under(under)
         .args(["serve", "--listen", &http.address.to_string(), "--data"])
         .arg(data)
         .args(arguments)

@@ -70,10 +70,9 @@ impl Gateway {
     /// The `202`, written by hand: this is the answer that is given tens of thousands of times a second.
     pub(crate) fn accepted(&self, function: &FunctionName, submitted: Submitted) -> Response {
         let Submitted { id, state, duplicate } = submitted;
-        let created_at = id.accepted_at();
+        let created_at = Rfc3339(id.accepted_at()).to_string();
         let location = format!("/v1/jobs/{id}");
         let id = &location["/v1/jobs/".len()..];
-        let created_at = Rfc3339(created_at).to_string();
         let duplicate = if duplicate { r#""duplicate":true,"# } else { "" };
         #[rustfmt::skip]
         let body = [

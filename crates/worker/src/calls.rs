@@ -13,7 +13,7 @@ use crate::attempt::{Ended, Why, attempt};
 use crate::lane::End;
 use crate::log::AttemptLog;
 use crate::reply::{self, CallOutput, ReplyLine};
-use crate::request::{self, Place, Request};
+use crate::request::{self, Request, ScratchDir};
 use crate::station::Station;
 use crate::work::{CallWork, Slot};
 use crate::worker::Shared;
@@ -37,8 +37,8 @@ pub(crate) async fn call(shared: &Arc<Shared>, call: Call) -> Result<Reply, Call
     let Call { function: name, content_type, body, patience } = call;
     let serving = shared.floor(|floor, _| floor.serving(&name).filter(|_| floor.is_open()));
     let Some((serving, _)) = serving else { return Err(not_here(shared, name)) };
-    let place = Place { dir: &shared.settings.scratch_dir, queue: &*shared.queue };
-    let request = request::gather(place, body, content_type, serving.function().max_input).await?;
+    let scratch_dir = ScratchDir { path: &shared.settings.scratch_dir, queue: &*shared.queue };
+    let request = request::gather(scratch_dir, body, content_type, serving.function().max_input).await?;
 
     let gone = CancellationToken::new();
     let guard = gone.clone().drop_guard();

@@ -114,23 +114,21 @@ async fn prepare(shared: &Arc<Shared>, function: &Function) -> Result<FunctionVe
 
 /// There is no version that could run: its jobs fail with the reason.
 fn be_broken(shared: &Arc<Shared>, function: Arc<Function>, error: &PrepareError) {
-    let broken = Serving::Broken(function, Arc::new(failure_of(error)));
-    shared.floor(|floor, effects| {
-        if floor.is_open() {
-            floor.switch(shared, broken, false, None, effects);
-        }
-    });
+    serve_none(shared, Serving::Broken(function, Arc::new(failure_of(error))));
 }
 
 /// There is no version that could run for want of room: its jobs wait until there is some.
 fn wait_for_room(shared: &Arc<Shared>, function: Arc<Function>, reload: u64) {
-    let waiting = Serving::Preparing(Arc::clone(&function));
+    serve_none(shared, Serving::Preparing(Arc::clone(&function)));
+    tokio::spawn(prepare_again(Arc::clone(shared), function, reload));
+}
+
+fn serve_none(shared: &Arc<Shared>, serving: Serving) {
     shared.floor(|floor, effects| {
         if floor.is_open() {
-            floor.switch(shared, waiting, false, None, effects);
+            floor.switch(shared, serving, false, None, effects);
         }
     });
-    tokio::spawn(prepare_again(Arc::clone(shared), function, reload));
 }
 
 /// Prepares a function until there is room for it, or another reload takes care of it.

@@ -24,8 +24,8 @@ pub(crate) struct Request {
 
 /// Where large inputs go.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) dir: &'a Path,
+pub(crate) struct ScratchDir<'a> {
+    pub(crate) path: &'a Path,
     /// It knows whether the disk has room. What a call keeps there for a while must not take what jobs need.
     pub(crate) queue: &'a dyn Queue,
 }
@@ -37,7 +37,7 @@ type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// Reads the body to its end. No slot is held meanwhile.
 pub(crate) async fn gather(
-    place: Place<'_>,
+    scratch_dir: ScratchDir<'_>,
     body: Body,
     content_type: Option<String>,
     max_bytes: u64,
@@ -45,7 +45,7 @@ pub(crate) async fn gather(
     let (input, scratch) = match body {
         Body::Bytes(bytes) => (Input::Bytes(bytes), None),
         Body::File(path, len) => (Input::File(path, len), None),
-        Body::Stream(pieces) => read(place, pieces, max_bytes).await?,
+        Body::Stream(pieces) => read(scratch_dir, pieces, max_bytes).await?,
     };
     if input.len() > max_bytes {
         return Err(too_large(max_bytes));
@@ -53,7 +53,11 @@ pub(crate) async fn gather(
     Ok(Request { content_type, input, _scratch: scratch })
 }
 
-async fn read(place: Place<'_>, mut pieces: Pieces, max_bytes: u64) -> Result<(Input, Option<Scratch>), CallError> {
+async fn read(
+    scratch_dir: ScratchDir<'_>,
+    mut pieces: Pieces,
+    max_bytes: u64,
+) -> Result<(Input, Option<Scratch>), CallError> {
     let mut head = BytesMut::new();
     while let Some(piece) = pieces.next().await {
         head.extend_from_slice(&piece.map_err(|error| unreadable(&error))?);
@@ -61,20 +65,20 @@ async fn read(place: Place<'_>, mut pieces: Pieces, max_bytes: u64) -> Result<(I
             return Err(too_large(max_bytes));
         }
         if head.len() > INLINE_BYTES_MAX {
-            return spill(place, head.freeze(), pieces, max_bytes).await;
+            return spill(scratch_dir, head.freeze(), pieces, max_bytes).await;
         }
     }
     Ok((Input::Bytes(head.freeze()), None))
 }
 
 async fn spill(
-    place: Place<'_>,
+    scratch_dir: ScratchDir<'_>,
     head: Bytes,
     mut pieces: Pieces,
     max_bytes: u64,
 ) -> Result<(Input, Option<Scratch>), CallError> {
-    place.queue.room().map_err(not_kept)?;
-    let (mut file, scratch) = create(place.dir).await.map_err(|error| no_scratch(&error))?;
+    scratch_dir.queue.room().map_err(not_kept)?;
+    let (mut file, scratch) = create(scratch_dir.path).await.map_err(|error| no_scratch(&error))?;
     let mut len = head.len() as u64;
     file.write_all(&head).await.map_err(|error| no_scratch(&error))?;
     while let Some(piece) = pieces.next().await {
@@ -83,7 +87,7 @@ async fn spill(
         if len > max_bytes {
             return Err(too_large(max_bytes));
         }
-        place.queue.room().map_err(not_kept)?;
+        scratch_dir.queue.room().map_err(not_kept)?;
         file.write_all(&piece).await.map_err(|error| no_scratch(&error))?;
     }
     file.flush().await.map_err(|error| no_scratch(&error))?;

@@ -31,7 +31,6 @@ pub(super) async fn serve(stream: TcpStream, seat: &Seat, gateway: &Gateway, sto
         .max_buf_size(HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .writev(false)
         // A client that closes its side has left: a call that nobody waits for is stopped. (Nginx does the same.)
         .half_close(false);
     let mut connection = pin!(http.serve_connection(io, service));

@@ -48,8 +48,8 @@ pub fn clean_up(data_dir: &Path) -> io::Result<usize> {
 }
 
 /// Removes old versions: of each function the five that were prepared last and those in `in_use` stay. Installed
-/// requirements go with the last version that needs them; what installers have downloaded stays. Returns how many versions were removed; none are while
-/// something is being prepared.
+/// requirements go with the last version that needs them; what installers have downloaded stays. Returns how many
+/// versions were removed; none are while something is being prepared.
 ///
 /// # Errors
 /// What the file system says.

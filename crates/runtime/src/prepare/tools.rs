@@ -166,11 +166,9 @@ async fn ask(program: &Path, needed: Needed, home: &Path) -> Result<Interpreter,
     let text = String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let [version, tag, machine, itself] = lines[..] else {
-        return Err(PrepareError {
-            message: format!("{shown} did not say its version ({}), and the function needs {needed}", output.status),
-            detail: Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            is_shortage: false,
-        });
+        let message = format!("{shown} did not say its version ({}), and the function needs {needed}", output.status);
+        let detail = Some(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        return Err(PrepareError { detail, ..error(message) });
     };
     if !is_at_least(version, needed.at_least) {
         return Err(error(format!("{shown} is {} {version}, and the function needs {needed}", needed.name)));

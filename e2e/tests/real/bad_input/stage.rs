@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use kvern_e2e::{Answer, Http, Server, kvern};
+use kvern_e2e::{Answer, Http, Server, kvern_under};
 use serde_json::Value;
 
 use super::table::{Line, labelled, line};
@@ -128,14 +128,7 @@ pub(crate) fn run_in(folder: &std::path::Path, arguments: &[&str]) -> Run {
 
 /// The same, started by another program.
 pub(crate) fn run_under(under: &[&str], folder: &std::path::Path, arguments: &[&str]) -> Run {
-    let mut command = match under {
-        [] => Command::new(kvern()),
-        [program, its_own @ ..] => {
-            let mut command = Command::new(program);
-            command.args(its_own).arg(kvern());
-            command
-        }
-    };
+    let mut command = kvern_under(under);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KVERN_")) {
         command.env_remove(name);
     }

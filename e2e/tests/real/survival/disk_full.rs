@@ -62,6 +62,15 @@ impl SmallDisk {
         while file.write_all(&piece[..1]).is_ok() {}
         path
     }
+
+    /// Takes whatever becomes free, for so long.
+    fn keep_full(&self, time: Duration) -> PathBuf {
+        let began = Instant::now();
+        until("the time to pass", || {
+            let filler = self.fill();
+            (began.elapsed() > time).then_some(filler)
+        })
+    }
 }
 
 impl Drop for SmallDisk {
@@ -184,14 +193,9 @@ fn no_job_runs_twice_because_its_end_found_no_room() {
     assert_eq!(post("pause").status, 200);
     let ids: Vec<String> = (0..200).map(|_| post("jobs").json()["id"].as_str().expect("an id").to_owned()).collect();
 
-    let mut filler = disk.fill();
+    disk.fill();
     assert_eq!(post("resume").status, 200);
-    // Whatever becomes free is taken, for longer than a lease stands that nobody renews.
-    let began = Instant::now();
-    until("leases to run out", || {
-        filler = disk.fill();
-        (began.elapsed() > LEASES_END_WITHIN).then_some(())
-    });
+    let filler = disk.keep_full(LEASES_END_WITHIN);
     let running = http.get("/v1/jobs?state=running&limit=200").json()["jobs"].as_array().expect("a list").len();
     assert!((1..=6).contains(&running), "{running} jobs began though no end could be stored");
 
@@ -215,13 +219,9 @@ fn a_result_without_room_is_a_counted_attempt() {
     assert_eq!(post("pause").status, 200);
     let ids: Vec<String> = (0..10).map(|_| post("jobs").json()["id"].as_str().expect("an id").to_owned()).collect();
 
-    let mut filler = disk.fill();
+    disk.fill();
     assert_eq!(post("resume").status, 200);
-    let began = Instant::now();
-    until("pauses to end", || {
-        filler = disk.fill();
-        (began.elapsed() > ATTEMPTS_END_WITHIN).then_some(())
-    });
+    let filler = disk.keep_full(ATTEMPTS_END_WITHIN);
     assert!((1..=4).contains(&runs()), "{} runs though no result could be stored", runs());
 
     std::fs::remove_file(filler).expect("room again");

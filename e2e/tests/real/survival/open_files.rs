@@ -58,11 +58,7 @@ fn the_limit_is_raised_as_far_as_it_goes() {
 #[test]
 fn what_needs_a_file_is_put_off_while_there_are_none() {
     let server = Server::start(FILES);
-    // Connected before, for there will be no file for a connection either.
-    let (mut uploader, mut looker) = (Kept::to(&server.http), Kept::to(&server.http));
-    for client in [&mut uploader, &mut looker] {
-        assert_eq!(client.ask("GET", "/healthz", 0).0, 200);
-    }
+    let (mut uploader, mut looker) = (Kept::served(&server.http), Kept::served(&server.http));
     leave_no_files(&server, &mut looker);
     let (status, has_retry_after, _) = looker.ask("GET", "/v1/jobs", 0);
     assert_eq!((status, has_retry_after), (503, true));
@@ -76,10 +72,7 @@ fn what_needs_a_file_is_put_off_while_there_are_none() {
 #[test]
 fn a_call_that_needs_a_file_is_put_off_and_not_called_a_failure() {
     let server = Server::start(FILES);
-    let (mut caller, mut looker) = (Kept::to(&server.http), Kept::to(&server.http));
-    for client in [&mut caller, &mut looker] {
-        assert_eq!(client.ask("GET", "/healthz", 0).0, 200);
-    }
+    let (mut caller, mut looker) = (Kept::served(&server.http), Kept::served(&server.http));
     leave_no_files(&server, &mut looker);
     let (status, has_retry_after, problem) = caller.ask("POST", "/v1/functions/same", 100_000);
     let problem = String::from_utf8_lossy(&problem);
@@ -117,6 +110,13 @@ fn lowest_unused(pid: u32) -> u64 {
 }
 
 impl Kept {
+    /// Accepted by the server: later there will be no file for a connection.
+    fn served(http: &Http) -> Self {
+        let mut client = Self::to(http);
+        assert_eq!(client.ask("GET", "/healthz", 0).0, 200);
+        client
+    }
+
     fn to(http: &Http) -> Self {
         let stream = TcpStream::connect(http.address).expect("the server listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
