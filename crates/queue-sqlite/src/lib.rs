@@ -23,6 +23,7 @@ mod transaction;
 mod wal;
 mod writer;
 
+mod arrivals;
 mod keys;
 mod log;
 mod long;
@@ -48,6 +49,8 @@ mod window;
 
 // Looking.
 mod list;
+#[cfg(test)]
+mod plans;
 mod rank;
 mod read;
 mod rows;

@@ -11,6 +11,7 @@ use kvern_queue::{Clock, Error, Hub};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result as SqlResult};
 
+use crate::arrivals::Moves;
 use crate::blob::BlobDir;
 use crate::commits::Commits;
 use crate::error::OpenError;
@@ -191,6 +192,7 @@ fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlRe
         random: Random::new(),
         functions_stored: known.functions.len(),
         key_buckets: keys::buckets(connection)?,
+        moves: Moves::default(),
     };
     match recover::end_attempts(&mut desk, shared) {
         Err(error) if is_full_for(&error, connection) && shared.space().free_reserve() => {

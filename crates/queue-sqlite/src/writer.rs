@@ -235,7 +235,7 @@ impl Writer<'_> {
                 }
             });
         }
-        let counts = tx.write_counts().map_err(|error| full_or(error, connection, Spoiled::Commit))?;
+        let counts = tx.write_sums().map_err(|error| full_or(error, connection, Spoiled::Commit))?;
         Ok(Committed { did_chores: does_chores, came_due, failed, counts, found })
     }
 
