@@ -47,7 +47,11 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == "__jail") {
         return kvern_runtime::jail_main();
     }
-    match run(&Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return print::command_line(&told),
+    };
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
             print::say(&stop.to_string());
