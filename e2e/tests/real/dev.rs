@@ -244,16 +244,17 @@ fn a_file_that_a_function_writes_does_not_reload_it_for_ever() {
     until("the new code to answer", || (dev.http.post("/v1/functions/f", "{}").text() == "3").then_some(()));
 }
 
-/// The signal of a reload would end it: a terminal that closes sends the same.
 #[test]
-fn it_is_not_told_to_reload() {
-    let dev = Dev::start(&[("kvern.toml", "[functions.cat]\nexec = [\"cat\"]\n")], &[]);
-    let output = Command::new(kvern()).args(["reload", "--data", ".kvern"]).current_dir(dev.app()).output();
-    let output = output.expect("kvern runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(4), "{said}");
-    assert!(said.contains("`kvern dev` reloads by itself when you save"), "{said}");
-    assert_eq!(dev.http.post("/v1/functions/cat", "x").text(), "x", "it goes on");
+fn a_reload_that_is_asked_for_has_taken_the_save() {
+    let code = |answer: u32| format!("def f():\n    return {answer}\n");
+    let dev = Dev::start(&[("kvern.toml", "[functions.f]\nhandler = \"f.py:f\"\n"), ("f.py", &code(0))], &[]);
+    for answer in 1..5 {
+        write(&dev.app(), "f.py", &code(answer));
+        let output = Command::new(kvern()).args(["reload", "--data", ".kvern"]).current_dir(dev.app()).output();
+        let output = output.expect("kvern runs");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(dev.http.post("/v1/functions/f", "{}").text(), answer.to_string());
+    }
 }
 
 #[test]
