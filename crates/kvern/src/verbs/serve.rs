@@ -1,9 +1,9 @@
 //! `kvern serve`: the server, until it is told to stop.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
+use kvern_manifest::Manifest;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,7 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
     // A reload that is asked for too early must not end us.
-    let mut hup = signals::hup()?;
+    let asked = signals::reload(true)?;
     let server = wire::start(Options {
         listener,
         data: data.clone(),
@@ -58,26 +58,31 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     })
     .await?;
     // Only now is the data directory ours.
-    let mut book = Book::open(&data);
     let config = serve.config.clone();
-    let reloads = server.reloader();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                Some(()) = hup.recv() => {
-                    book.begin();
-                    book.end(reload(&config, &reloads).await);
-                }
-                () = sleep(WRITE_AGAIN), if !book.is_written() => book.catch_up(),
-                else => break,
-            }
-        }
-    });
+    tokio::spawn(take_reloads(asked, Book::open(&data), server.reloader(), move || manifest::load(&config)));
     server.run(shutdown).await
 }
 
-async fn reload(config: &Path, reloader: &Reloader) -> End {
-    match manifest::load(config) {
+/// Reloads whenever it is asked for, and writes down how that went.
+pub(crate) async fn take_reloads(
+    mut asked: signals::Reload,
+    mut book: Book,
+    reloader: Reloader,
+    read: impl Fn() -> Result<Manifest, Stop>,
+) {
+    loop {
+        tokio::select! {
+            () = asked.wait() => {
+                book.begin();
+                book.end(reload(read(), &reloader).await);
+            }
+            () = sleep(WRITE_AGAIN), if !book.is_written() => book.catch_up(),
+        }
+    }
+}
+
+async fn reload(read: Result<Manifest, Stop>, reloader: &Reloader) -> End {
+    match read {
         Ok(manifest) => End::from(&reloader.reload(manifest).await[..]),
         Err(stop) => {
             tracing::error!(error = %stop.what, "not reloaded; what ran before goes on");
