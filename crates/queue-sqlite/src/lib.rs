@@ -37,6 +37,7 @@ mod damage;
 mod due;
 mod forget;
 mod refill;
+mod scrub;
 mod sweep;
 
 // Memory: what is leased, and who waits.
@@ -54,6 +55,7 @@ mod rows;
 
 // The disk beside the database.
 mod blob;
+mod checksum;
 mod commits;
 mod full;
 mod space;

@@ -8,5 +8,6 @@ mod crash;
 mod damage;
 mod full_disk;
 mod opening;
+mod scrub;
 mod sealed;
 mod setup;
