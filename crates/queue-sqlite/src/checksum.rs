@@ -15,7 +15,8 @@ use crate::rows::Stored;
 /// The pieces in which a file is read: small enough to stop soon, and to keep to a pace.
 pub(crate) const PIECE_BYTES: usize = 256 << 10;
 
-const KEYS: &str = "SELECT seq FROM jobs WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const KEYS_UP: &str = "SELECT seq FROM jobs WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const KEYS_DOWN: &str = "SELECT seq FROM jobs WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2";
 const INPUT: &str = "SELECT input_bytes, input_crc32c, input FROM jobs WHERE seq = ?1";
 const RESULT: &str = "SELECT bytes, crc32c, body FROM results WHERE seq = ?1 AND body IS NOT NULL";
 const IS_OWNED: &str = "SELECT 1 FROM blobs WHERE name = ?1 AND seq = ?2";
@@ -29,6 +30,15 @@ pub(crate) enum Part {
     Input,
     /// Its result.
     Result,
+}
+
+/// From which end jobs are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The oldest first.
+    Up,
+    /// The newest first.
+    Down,
 }
 
 /// A job that was looked at.
@@ -61,10 +71,14 @@ pub(crate) struct Checker<'a> {
     pub(crate) pace: &'a mut dyn FnMut(u64) -> bool,
 }
 
-/// The keys of the next jobs after this one.
-pub(crate) fn keys_after(connection: &Connection, key: i64, most: usize) -> SqlResult<Vec<i64>> {
-    let mut statement = connection.prepare_cached(KEYS)?;
-    let rows = statement.query_map([key, crate::sweep::limit(most)], |row| row.get(0))?;
+/// The keys of the next jobs beyond this one.
+pub(crate) fn keys(connection: &Connection, order: Order, beyond: i64, most: usize) -> SqlResult<Vec<i64>> {
+    let sql = match order {
+        Order::Up => KEYS_UP,
+        Order::Down => KEYS_DOWN,
+    };
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([beyond, crate::sweep::limit(most)], |row| row.get(0))?;
     rows.collect()
 }
 
@@ -112,6 +126,18 @@ pub(crate) fn check_file(
     }
 }
 
+// === impl Order ===
+
+impl Order {
+    /// Beyond this key are all jobs.
+    pub(crate) fn begin(self) -> i64 {
+        match self {
+            Self::Up => i64::MIN,
+            Self::Down => i64::MAX,
+        }
+    }
+}
+
 // === impl Checker ===
 
 impl Checker<'_> {
@@ -144,7 +170,7 @@ impl Checker<'_> {
 
     fn is_gone(&self, key: i64) -> bool {
         // One that cannot be looked at is not gone.
-        keys_after(self.connection, key - 1, 1).is_ok_and(|keys| keys != [key])
+        keys(self.connection, Order::Up, key - 1, 1).is_ok_and(|keys| keys != [key])
     }
 
     fn unreadable(&self, key: i64, error: &rusqlite::Error) -> Looked {

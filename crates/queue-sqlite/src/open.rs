@@ -10,6 +10,8 @@ use kvern_queue::{Clock, Error};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result as SqlResult};
 
+use crate::backup::copy::is_begun;
+use crate::backup::label::is_labelled;
 use crate::blob::BlobDir;
 use crate::error::OpenError;
 use crate::full::is_full_for;
@@ -69,6 +71,7 @@ impl SqliteQueue {
     /// As [`SqliteQueue::open`].
     pub fn open_within(options: Options, bounds: &Bounds) -> Result<Arc<Self>, OpenError> {
         let Options { dir, clock } = options;
+        check_place(&dir)?;
         make_dir(&dir)?;
         make_own_dir(&dir.join("blobs"))?;
         let lock = Lock::take(&dir)?;
@@ -93,6 +96,18 @@ impl SqliteQueue {
         let (writer, scrub) = (Mutex::new(Some(writer)), Mutex::new(scrub));
         Ok(Arc::new(Self { shared, readers: Readers::new(path), writer, scrub }))
     }
+}
+
+/// An empty queue in place of a copy that was cut off would look as if all jobs were gone, and a backup that a server works
+/// in is none any more.
+fn check_place(dir: &Path) -> Result<(), OpenError> {
+    if is_labelled(dir) {
+        return Err(OpenError::Backup { dir: dir.to_owned() });
+    }
+    if is_begun(dir) {
+        return Err(OpenError::Unfinished { dir: dir.to_owned() });
+    }
+    Ok(())
 }
 
 /// The writer's connection, its log, and what the database knows at the beginning of this life.

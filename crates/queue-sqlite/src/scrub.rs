@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use kvern_core::State;
 use rusqlite::{Connection, Result as SqlResult};
 
-use crate::checksum::{Checker, Looked, Part, keys_after};
+use crate::checksum::{Checker, Looked, Order, Part, keys};
 use crate::schema;
 use crate::shared::Shared;
 
@@ -139,7 +139,7 @@ impl Reader {
         let mut left = usize::try_from(jobs).unwrap_or(usize::MAX);
         let mut pace = Pace { end: &self.end, began: Instant::now(), bytes: 0 };
         while left > 0 {
-            let keys = keys_after(&connection, self.last, left.min(KEYS_MAX))?;
+            let keys = keys(&connection, Order::Up, self.last, left.min(KEYS_MAX))?;
             if keys.is_empty() {
                 self.last = 0;
                 return Ok(());

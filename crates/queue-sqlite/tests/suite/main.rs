@@ -1,7 +1,9 @@
 //! Everything that is tested of the queue from the outside.
 
 mod backlog;
+mod backup;
 mod blobs;
+mod check;
 mod chores;
 mod contract;
 mod crash;
