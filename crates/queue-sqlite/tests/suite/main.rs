@@ -9,6 +9,7 @@ mod contract;
 mod crash;
 mod damage;
 mod full_disk;
+mod golden;
 mod opening;
 mod scrub;
 mod sealed;
