@@ -20,6 +20,7 @@ mod reloads;
 mod secrecy;
 mod show;
 mod signals;
+mod upkeep;
 mod verbs;
 mod wait;
 mod watch;
@@ -73,6 +74,9 @@ fn run(cli: &Cli) -> Outcome {
         Verb::Check(check) => verbs::check::run(global, check),
         Verb::New(new) => verbs::new::run(global, new),
         Verb::Reload(reload) => verbs::reload::run(global, reload),
+        Verb::Doctor(doctor) => verbs::doctor::run(global, doctor),
+        Verb::Backup { verb } => verbs::backup::run(global, verb),
+        Verb::Restore(restore) => verbs::restore::run(global, restore),
         Verb::Token => verbs::token::run(global),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -89,6 +89,7 @@ impl Writer<'_> {
         loop {
             self.shared.inbox.wait(self.deadline());
             self.shared.commits.count_round();
+            self.damaged.append(&mut self.shared.take_damaged());
             if self.commit_takes > SLOW_COMMIT {
                 self.shared.inbox.linger(self.commit_takes / LINGER_PART, self.commit_takes / 2);
             }

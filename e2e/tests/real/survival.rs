@@ -1,5 +1,7 @@
 //! What must survive: a killed server, a killed function, a stop, a full disk. And what must not: processes.
 
+mod backup;
+mod backup_cut_off;
 mod bit_rot;
 mod cancel;
 mod crashes;

@@ -45,12 +45,12 @@ const ATTEMPTS_END_WITHIN: Duration = Duration::from_secs(5);
 const SIZE: &str = "size=128m";
 
 /// A small file system in memory; unmounted when dropped.
-struct SmallDisk {
+pub(super) struct SmallDisk {
     folder: TempDir,
 }
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    pub(super) fn mount() -> Option<Self> {
         if !needs::root() {
             return None;
         }
@@ -60,12 +60,12 @@ impl SmallDisk {
         needs::is_given("the right to mount a tmpfs", is_mounted).then_some(Self { folder })
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Takes all of the room, to the last byte. May be called again, for what became free.
-    fn fill(&self) -> PathBuf {
+    pub(super) fn fill(&self) -> PathBuf {
         let path = self.path().join("filler");
         let mut file = File::options().create(true).append(true).open(&path).expect("a file");
         let piece = vec![0; 1 << 20];
