@@ -86,7 +86,7 @@ async fn a_local_package_is_installed_once_with_pip() {
     let other = world.prepared().await;
     assert_ne!(other.version, version.version);
     assert_eq!(other.packages, Some(installed), "other code, same packages");
-    assert_eq!(world.seen.lines_with("installing").len(), 1);
+    assert_eq!(world.seen.lines_with("hello: installing ").len(), 1);
 }
 
 #[tokio::test]
