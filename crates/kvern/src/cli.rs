@@ -118,7 +118,7 @@ pub(crate) struct Serve {
     /// The manifest.
     #[arg(long, env = "KVERN_CONFIG", value_name = "FILE", default_value = "kvern.toml")]
     pub(crate) config: PathBuf,
-    /// Where to listen [default: 127.0.0.1:8080].
+    /// Where to listen [default: the socket that systemd passes in, or 127.0.0.1:8080].
     #[arg(long, env = "KVERN_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
     /// The data directory [default: /var/lib/kvern for root, ~/.local/share/kvern otherwise].

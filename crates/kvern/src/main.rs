@@ -12,6 +12,7 @@ mod lone;
 mod manifest;
 mod noise;
 mod observe;
+mod passed;
 mod plain;
 mod port;
 mod print;
@@ -20,6 +21,7 @@ mod reloads;
 mod secrecy;
 mod show;
 mod signals;
+mod supervisor;
 mod upkeep;
 mod verbs;
 mod wait;
@@ -64,7 +66,11 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Outcome {
     let global = &cli.global;
     match &cli.verb {
-        Verb::Serve(serve) => server_runtime()?.block_on(verbs::serve::run(global, serve)),
+        Verb::Serve(serve) => {
+            // Before anything is opened: it is known by its number.
+            let passed = passed::take()?;
+            server_runtime()?.block_on(verbs::serve::run(global, serve, passed))
+        }
         Verb::Dev(dev) => server_runtime()?.block_on(verbs::dev::run(global, dev)),
         Verb::Invoke(invoke) => client_runtime()?.block_on(verbs::invoke::run(global, invoke)),
         Verb::Jobs { verb } => client_runtime()?.block_on(verbs::jobs::run(global, verb)),

@@ -12,5 +12,7 @@ mod kill_nine;
 mod leftovers;
 mod on_disk_first;
 mod open_files;
+mod restarts;
+mod socket;
 mod stopped;
 mod versions;

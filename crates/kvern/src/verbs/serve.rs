@@ -14,18 +14,17 @@ use crate::exit::{Code, Outcome, Stop};
 use crate::observe::Lines;
 use crate::reloads::{Book, End};
 use crate::wire::{self, Options, Reloader};
-use crate::{manifest, port, secrecy, signals};
+use crate::{manifest, passed, port, secrecy, signals, supervisor};
 
 /// Serves until TERM or INT.
-pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
+pub(crate) async fn run(global: &Global, serve: &Serve, passed: Option<std::net::TcpListener>) -> Outcome {
     init_log();
     secrecy::hide();
     let Role::All = serve.role;
     let manifest = manifest::load(&serve.config)?;
     let settings = manifest.server.clone();
     check_queue(serve.queue.as_deref().or(settings.queue.as_deref()))?;
-    let listen = serve.listen.clone().or(settings.listen).unwrap_or_else(|| config::LISTEN.to_owned());
-    let address = address(&listen)?;
+    let address = place(serve, settings.listen.as_deref(), passed.as_ref())?;
     let data = match serve.data.clone().or(settings.data) {
         Some(data) => data,
         None => config::data_dir()?,
@@ -38,11 +37,17 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
         insecure: serve.insecure,
         ..kvern_gateway::Settings::default()
     };
-    gateway.check(address).map_err(|unsafe_listen| Stop::new(Code::Usage, unsafe_listen.to_string()))?;
+    check_access(&gateway, address, passed.is_some())?;
     if serve.insecure && !address.ip().is_loopback() && token.is_none() {
         tracing::warn!(%address, "INSECURE: whoever reaches this address can run your functions and read their results");
     }
-    let listener = bind(address)?;
+    let listener = match passed {
+        Some(passed) => {
+            tracing::info!(%address, "the socket was passed in");
+            TcpListener::from_std(passed)?
+        }
+        None => bind(address)?,
+    };
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
     // A reload that is asked for too early must not end us.
@@ -60,7 +65,33 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     // Only now is the data directory ours.
     let config = serve.config.clone();
     tokio::spawn(take_reloads(asked, Book::open(&data), server.reloader(), move || manifest::load(&config)));
+    supervisor::tell(supervisor::READY);
+    let stopping = shutdown.clone();
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        supervisor::tell(supervisor::STOPPING);
+    });
     server.run(shutdown).await
+}
+
+/// Where to listen: what was passed in, the flag, the manifest, the default.
+fn place(serve: &Serve, manifest: Option<&str>, passed: Option<&std::net::TcpListener>) -> Result<SocketAddr, Stop> {
+    let passed = passed.map(std::net::TcpListener::local_addr).transpose()?;
+    let flag = serve.listen.as_deref().map(address).transpose()?;
+    match passed::place(passed, flag)? {
+        Some(place) => Ok(place),
+        None => address(manifest.unwrap_or(config::LISTEN)),
+    }
+}
+
+/// Refuses an address that others can reach without a token.
+fn check_access(gateway: &kvern_gateway::Settings, address: SocketAddr, is_passed: bool) -> Outcome {
+    let Err(unsafe_listen) = gateway.check(address) else { return Ok(()) };
+    let stop = Stop::new(Code::Usage, unsafe_listen.to_string());
+    Err(match is_passed {
+        true => stop.hint("(the address is that of the socket that was passed in: `ListenStream=` in the socket unit)"),
+        false => stop,
+    })
 }
 
 /// Reloads whenever it is asked for, and writes down how that went.
