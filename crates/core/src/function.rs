@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::{KEEP_BYTES_DEFAULT, KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT};
 use crate::name::FunctionName;
 use crate::retry::RetryPolicy;
 
@@ -99,18 +100,28 @@ pub struct Scale {
     pub idle: Duration,
 }
 
-/// `keep = { succeeded, failed }`. Cancelled jobs are kept as long as failed ones.
+/// `keep = { succeeded, failed, bytes }`. Cancelled jobs are kept as long as failed ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// Jobs that succeeded, with their results, this long after they finished.
     pub succeeded: Duration,
     /// Dead letters, this long after they failed.
     pub failed: Duration,
+    /// What all of them may take together: input, result and log, and [`crate::limits::RECORD_BYTES`] each.
+    pub bytes: u64,
 }
 
 /// Bytes of memory; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Memory(pub std::num::NonZeroU64);
+
+// === impl Keep ===
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { succeeded: KEEP_SUCCEEDED_DEFAULT, failed: KEEP_FAILED_DEFAULT, bytes: KEEP_BYTES_DEFAULT }
+    }
+}
 
 // === impl Language ===
 

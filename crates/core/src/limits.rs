@@ -29,6 +29,10 @@ pub const INTERRUPTIONS_MAX: u32 = 20;
 pub const KEEP_SUCCEEDED_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// Dead letters are kept this long unless the manifest says otherwise.
 pub const KEEP_FAILED_DEFAULT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Finished jobs of one function take this much together, unless the manifest says otherwise; past it the oldest go.
+pub const KEEP_BYTES_DEFAULT: u64 = 10 << 30;
+/// What a finished job counts beside its input, result and log: its record, roughly.
+pub const RECORD_BYTES: u64 = 512;
 /// The first bytes of an attempt's log that are kept.
 pub const LOG_HEAD_BYTES_MAX: usize = 1 << 20;
 /// The last bytes of an attempt's log that are kept beside the head.

@@ -87,6 +87,7 @@ struct ScaleJson {
 struct KeepJson {
     succeeded_ms: u64,
     failed_ms: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -159,14 +160,19 @@ impl Gateway {
             max_input: function.max_input,
             max_output: function.max_output,
             max_queued: function.max_queued,
-            keep: KeepJson { succeeded_ms: ms(function.keep.succeeded), failed_ms: ms(function.keep.failed) },
+            keep: KeepJson {
+                succeeded_ms: ms(function.keep.succeeded),
+                failed_ms: ms(function.keep.failed),
+                bytes: function.keep.bytes,
+            },
         }
     }
 }
 
 impl From<FunctionStats> for Counts {
     fn from(counts: FunctionStats) -> Self {
-        let FunctionStats { scheduled, queued, running, succeeded, failed, cancelled, paused: _ } = counts;
+        let FunctionStats { scheduled, queued, running, succeeded, failed, cancelled, finished_bytes: _, paused: _ } =
+            counts;
         Self { scheduled, queued, running, succeeded, failed, cancelled }
     }
 }

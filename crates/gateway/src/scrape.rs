@@ -52,6 +52,15 @@ impl Collector for Scrape {
         for (name, counts) in &stats.functions {
             running.encode_family(&[("function", name.as_str())])?.encode_gauge(&gauge(counts.running))?;
         }
+        let mut kept = encoder.encode_descriptor(
+            "kvern_finished_bytes",
+            "Bytes of kept finished jobs",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (name, counts) in &stats.functions {
+            kept.encode_family(&[("function", name.as_str())])?.encode_gauge(&gauge(counts.finished_bytes))?;
+        }
         if let Some(fsync) = &self.fsync {
             let HistogramValues { buckets, sum, count } = fsync();
             encoder

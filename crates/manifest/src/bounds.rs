@@ -26,6 +26,7 @@ pub(crate) const MEMORY: RangeInclusive<Size> = Size(1 << 20)..=Size(16 << 40);
 pub(crate) const BODY: RangeInclusive<Size> = Size(1)..=Size(1 << 40);
 pub(crate) const QUEUED: RangeInclusive<i64> = 1..=1_000_000_000;
 pub(crate) const KEEP: RangeInclusive<Length> = Length::ZERO..=Length::days(3650);
+pub(crate) const KEEP_BYTES: RangeInclusive<Size> = Size(0)..=Size(1 << 50);
 
 /// An instance without work is stopped after this long unless the manifest says otherwise.
 pub(crate) const IDLE_DEFAULT: Duration = Duration::from_secs(10 * 60);

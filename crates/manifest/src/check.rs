@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kvern_core::limits::{
-    INPUT_BYTES_DEFAULT, KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT, OUTPUT_BYTES_DEFAULT, QUEUED_JOBS_DEFAULT,
-    TIMEOUT_DEFAULT,
+    INPUT_BYTES_DEFAULT, KEEP_BYTES_DEFAULT, KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT, OUTPUT_BYTES_DEFAULT,
+    QUEUED_JOBS_DEFAULT, TIMEOUT_DEFAULT,
 };
 use kvern_core::{Function, FunctionName, Keep, Memory, Mode, RetryPolicy, Scale};
 
@@ -203,6 +203,7 @@ fn keep(field: &Field<written::Keep>, report: &mut Report<'_>) -> Keep {
     Keep {
         succeeded: length(&written.succeeded, bounds::KEEP, KEEP_SUCCEEDED_DEFAULT, report),
         failed: length(&written.failed, bounds::KEEP, KEEP_FAILED_DEFAULT, report),
+        bytes: bounded(&written.bytes, bounds::KEEP_BYTES, Size(KEEP_BYTES_DEFAULT), report).0,
     }
 }
 

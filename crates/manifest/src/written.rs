@@ -152,6 +152,10 @@ pub(crate) struct Keep {
     ///
     /// Default: `"14d"`. Someone has to see them, understand them and retry them, holidays included.
     pub(crate) failed: Field<Length>,
+    /// What all of them may take together, with input, result and log; past it the oldest are forgotten before their time.
+    ///
+    /// Default: `"10G"`. A function that fails in a loop does not fill the disk with its dead letters.
+    pub(crate) bytes: Field<Size>,
 }
 
 /// Settings of the server.
@@ -234,10 +238,10 @@ impl Table for Scale {
 }
 
 impl Table for Keep {
-    const EXPECTED: &'static str = "a table, `{ succeeded, failed }`";
+    const EXPECTED: &'static str = "a table, `{ succeeded, failed, bytes }`";
 
     fn read(keys: &mut Keys<'_, '_, '_>) -> Self {
-        Self { succeeded: keys.take("succeeded"), failed: keys.take("failed") }
+        Self { succeeded: keys.take("succeeded"), failed: keys.take("failed"), bytes: keys.take("bytes") }
     }
 }
 

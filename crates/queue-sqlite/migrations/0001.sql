@@ -26,7 +26,9 @@ CREATE TABLE functions (
     queued    INTEGER NOT NULL,
     succeeded INTEGER NOT NULL,
     failed    INTEGER NOT NULL,
-    cancelled INTEGER NOT NULL
+    cancelled INTEGER NOT NULL,
+    -- What finished jobs take: input, result and log, and a little for each record.
+    finished_bytes INTEGER NOT NULL
 );
 
 CREATE TABLE jobs (

@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use kvern_core::id::Sequence;
 use kvern_core::{JobId, State, UnixMs};
-use rusqlite::{OptionalExtension, Result as SqlResult, params};
+use rusqlite::{OptionalExtension, Result as SqlResult, Row, params};
 
 use crate::keys;
+use crate::log;
 use crate::rank::{Rank, in_index};
 use crate::rows::stored_time;
 use crate::sweep::limit;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, finished_bytes};
 
 pub(crate) const OLDEST: &str = concat!(
-    "SELECT seq, random, key, CASE typeof(input) WHEN 'text' THEN input END, past FROM jobs \
+    "SELECT seq, random, key, CASE typeof(input) WHEN 'text' THEN input END, past, pos, input_bytes FROM jobs \
      WHERE function = ?1 AND rank = ?2 AND pos <= ?3 AND ",
     in_index!(),
     " ORDER BY pos, seq LIMIT ?4"
@@ -23,14 +24,17 @@ pub(crate) const OLDEST: &str = concat!(
 struct Finished {
     key: i64,
     id: JobId,
+    state: State,
+    finished_at: i64,
     idempotency: Option<Vec<u8>>,
+    input_bytes: u64,
     input_file: Option<String>,
     has_past: bool,
 }
 
 /// Forgets at most `most` jobs of a function that reached this state at or before a time. How many, and whether there
 /// are more.
-pub(crate) fn finished(
+pub(crate) fn over_age(
     tx: &mut Transaction<'_, '_>,
     function: usize,
     state: State,
@@ -38,44 +42,86 @@ pub(crate) fn finished(
     most: usize,
     files: &mut Vec<PathBuf>,
 ) -> SqlResult<(usize, bool)> {
-    let rank = Rank::of(state, 0);
-    let mut found = oldest(tx, function, rank, before, most.saturating_add(1))?;
+    let mut found = oldest(tx, function, state, before, most.saturating_add(1))?;
     let more = found.len() > most;
     found.truncate(most);
     for job in &found {
-        forget(tx, job, rank, files)?;
-        tx.count_gone(function, state);
+        forget(tx, function, job, files)?;
     }
-    if !found.is_empty() {
-        // Ids must not go back, even if the newest rows are gone.
+    keep_sequence(tx, found.len())?;
+    Ok((found.len(), more))
+}
+
+/// Forgets at most `most` finished jobs of a function, the oldest first, while they take more than they may together. How
+/// many, and whether they still do.
+pub(crate) fn over_size(
+    tx: &mut Transaction<'_, '_>,
+    function: usize,
+    bytes_max: u64,
+    most: usize,
+    files: &mut Vec<PathBuf>,
+) -> SqlResult<(usize, bool)> {
+    if tx.finished_bytes(function) <= bytes_max {
+        return Ok((0, false));
+    }
+    let mut found = Vec::new();
+    for state in [State::Succeeded, State::Failed, State::Cancelled] {
+        found.append(&mut oldest(tx, function, state, UnixMs(u64::MAX), most)?);
+    }
+    found.sort_by_key(|job| (job.finished_at, job.key));
+    let mut gone = 0;
+    for job in found.iter().take(most) {
+        if tx.finished_bytes(function) <= bytes_max {
+            break;
+        }
+        forget(tx, function, job, files)?;
+        gone += 1;
+    }
+    keep_sequence(tx, gone)?;
+    Ok((gone, tx.finished_bytes(function) > bytes_max))
+}
+
+/// Ids must not go back, even if the newest rows are gone.
+fn keep_sequence(tx: &Transaction<'_, '_>, gone: usize) -> SqlResult<()> {
+    if gone > 0 {
         tx.run("UPDATE meta SET value = ?1 WHERE name = 'sequence'", [tx.desk.last.get().cast_signed()])?;
     }
-    Ok((found.len(), more))
+    Ok(())
 }
 
 fn oldest(
     tx: &Transaction<'_, '_>,
     function: usize,
-    rank: Rank,
+    state: State,
     before: UnixMs,
     most: usize,
 ) -> SqlResult<Vec<Finished>> {
     let mut statement = tx.desk.connection.prepare_cached(OLDEST)?;
+    let rank = Rank::of(state, 0);
     let values = params![function.cast_signed() as i64, rank.get(), stored_time(before), limit(most)];
     let rows = statement.query_map(values, |row| {
         let key: i64 = row.get(0)?;
         let sequence = Sequence::from_bits(key.cast_unsigned());
-        let id = JobId::new(sequence, row.get::<_, i64>(1)?.cast_unsigned());
-        Ok(Finished { key, id, idempotency: row.get(2)?, input_file: row.get(3)?, has_past: row.get(4)? })
+        Ok(Finished {
+            key,
+            id: JobId::new(sequence, row.get::<_, i64>(1)?.cast_unsigned()),
+            state,
+            finished_at: row.get(5)?,
+            idempotency: row.get(2)?,
+            input_bytes: row.get::<_, i64>(6)?.cast_unsigned(),
+            input_file: row.get(3)?,
+            has_past: row.get(4)?,
+        })
     })?;
     rows.collect()
 }
 
-fn forget(tx: &Transaction<'_, '_>, job: &Finished, rank: Rank, files: &mut Vec<PathBuf>) -> SqlResult<()> {
+fn forget(tx: &mut Transaction<'_, '_>, function: usize, job: &Finished, files: &mut Vec<PathBuf>) -> SqlResult<()> {
     if let Some(idempotency) = &job.idempotency {
-        keys::forget(tx, idempotency, job.id, rank)?;
+        keys::forget(tx, idempotency, job.id, Rank::of(job.state, 0))?;
     }
-    let result_file = if job.has_past { result_file(tx, job.key)? } else { None };
+    let (result_bytes, result_file) = if job.has_past { result(tx, job.key)? } else { (0, None) };
+    let bytes = finished_bytes(job.input_bytes, result_bytes, log::end(tx, job.key)?);
     for name in job.input_file.iter().chain(&result_file) {
         tx.run("DELETE FROM blobs WHERE name = ?1", [name])?;
         files.push(tx.shared.blobs.path(name));
@@ -85,10 +131,15 @@ fn forget(tx: &Transaction<'_, '_>, job: &Finished, rank: Rank, files: &mut Vec<
     }
     tx.run("DELETE FROM logs WHERE seq = ?1", [job.key])?;
     tx.run("DELETE FROM jobs WHERE seq = ?1", [job.key])?;
+    tx.count_gone(function, job.state);
+    tx.count_finished_bytes(function, -bytes);
     Ok(())
 }
 
-fn result_file(tx: &Transaction<'_, '_>, key: i64) -> SqlResult<Option<String>> {
-    let sql = "SELECT body FROM results WHERE seq = ?1 AND typeof(body) = 'text'";
-    tx.desk.connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()
+/// The size of a result, and its file if it has one.
+fn result(tx: &Transaction<'_, '_>, key: i64) -> SqlResult<(u64, Option<String>)> {
+    let sql = "SELECT ifnull(bytes, 0), CASE typeof(body) WHEN 'text' THEN body END FROM results WHERE seq = ?1";
+    let mut statement = tx.desk.connection.prepare_cached(sql)?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?));
+    Ok(statement.query_row([key], read).optional()?.unwrap_or_default())
 }

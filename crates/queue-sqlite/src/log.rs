@@ -46,16 +46,22 @@ impl Step for AppendLog {
 
 /// Adds bytes at the end of a job's log, as far as they fit.
 pub(crate) fn append(tx: &Transaction<'_, '_>, key: i64, bytes: &[u8]) -> SqlResult<()> {
-    let sql = "SELECT offset + length(bytes) FROM logs WHERE seq = ?1 ORDER BY offset DESC LIMIT 1";
-    let mut statement = tx.desk.connection.prepare_cached(sql)?;
-    let end = statement.query_row([key], |row| row.get::<_, i64>(0)).optional()?;
-    let mut offset = end.unwrap_or(0);
-    let (fitting, line) = fitting(offset.cast_unsigned(), bytes);
+    let end = end(tx, key)?;
+    let (fitting, line) = fitting(end, bytes);
+    let mut offset = end.cast_signed();
     for piece in fitting.chunks(PIECE_BYTES_MAX).chain((!line.is_empty()).then_some(line)) {
         tx.run("INSERT INTO logs VALUES (?1, ?2, ?3)", params![key, offset, piece])?;
         offset += piece.len().cast_signed() as i64;
     }
     Ok(())
+}
+
+/// The size of a job's log.
+pub(crate) fn end(tx: &Transaction<'_, '_>, key: i64) -> SqlResult<u64> {
+    let sql = "SELECT offset + length(bytes) FROM logs WHERE seq = ?1 ORDER BY offset DESC LIMIT 1";
+    let mut statement = tx.desk.connection.prepare_cached(sql)?;
+    let end = statement.query_row([key], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(end.map_or(0, i64::cast_unsigned))
 }
 
 /// At most `limit` bytes from `offset`; empty at the end.

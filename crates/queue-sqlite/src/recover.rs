@@ -43,7 +43,8 @@ pub(crate) fn clockwork(known: &Known) -> Clockwork {
 }
 
 fn functions(connection: &Connection) -> SqlResult<Vec<(FunctionName, FunctionStats)>> {
-    let sql = "SELECT id, name, paused, scheduled, queued, succeeded, failed, cancelled FROM functions ORDER BY id";
+    let sql = "SELECT id, name, paused, scheduled, queued, succeeded, failed, cancelled, finished_bytes \
+         FROM functions ORDER BY id";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut functions = Vec::new();
@@ -60,6 +61,7 @@ fn functions(connection: &Connection) -> SqlResult<Vec<(FunctionName, FunctionSt
             succeeded: count(5)?,
             failed: count(6)?,
             cancelled: count(7)?,
+            finished_bytes: count(8)?,
         };
         functions.push((name, stats));
     }

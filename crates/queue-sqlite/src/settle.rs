@@ -159,13 +159,14 @@ impl Step for Settle {
         let after = anew.as_ref().unwrap_or(&self.after);
         let key = rows::key(after.id);
         let result = self.output.as_ref().map_or_else(ResultRow::default, |output| output.row());
+        // The log first: what the job takes is counted with its move.
+        if !self.log.is_empty() {
+            log::append(tx, key, &self.log)?;
+        }
         tx.move_job(self.function, State::Running, after, &result)?;
         if let Some(stored) = result.body {
             tx.own_file(stored, key)?;
             self.staged().inspect(|staged| staged.keep());
-        }
-        if !self.log.is_empty() {
-            log::append(tx, key, &self.log)?;
         }
         forget_attempt(tx, key, self.is_long, is_cancelled)?;
         tx.ended.insert(after.id);

@@ -1,7 +1,6 @@
 //! Sweep: expired jobs fail, overdue leases end, finished jobs are forgotten. Bounded, so that it never stops the rest.
 
-use kvern_core::limits::{KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT};
-use kvern_core::{Job, JobId, Keep, State, UnixMs};
+use kvern_core::{FunctionName, Job, JobId, Keep, State, UnixMs};
 use kvern_queue::{Error, Retention, Swept, record};
 use rusqlite::{Result as SqlResult, params};
 
@@ -124,6 +123,14 @@ fn rescue(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned)
     Ok(Ok(()))
 }
 
+impl Cleaned {
+    fn count_gone(&mut self, (gone, more): (usize, bool), left: &mut usize) {
+        *left -= gone;
+        self.swept.forgotten += gone;
+        self.swept.more |= more;
+    }
+}
+
 impl Sweep {
     /// Finished jobs past their `keep`, the oldest of each function and state first.
     fn forget(&self, tx: &mut Transaction<'_, '_>, mut left: usize, cleaned: &mut Cleaned) -> SqlResult<()> {
@@ -131,21 +138,27 @@ impl Sweep {
             let memory = tx.shared.memory();
             memory.functions.iter().map(|function| function.name.clone()).enumerate().collect()
         };
-        for (function, name) in functions {
-            let named = self.retention.iter().find(|(named, _)| *named == name).map(|(_, keep)| *keep);
-            let keep = named.unwrap_or(Keep { succeeded: KEEP_SUCCEEDED_DEFAULT, failed: KEEP_FAILED_DEFAULT });
+        for (function, name) in &functions {
+            let keep = self.keep(name);
             let ages =
                 [(State::Succeeded, keep.succeeded), (State::Failed, keep.failed), (State::Cancelled, keep.failed)];
             for (state, age_max) in ages {
                 let age_max = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
                 let Some(before) = tx.now.0.checked_sub(age_max).map(UnixMs) else { continue };
-                let (gone, more) = forget::finished(tx, function, state, before, left, &mut cleaned.files)?;
-                left -= gone;
-                cleaned.swept.forgotten += gone;
-                cleaned.swept.more |= more;
+                let gone = forget::over_age(tx, *function, state, before, left, &mut cleaned.files)?;
+                cleaned.count_gone(gone, &mut left);
             }
         }
+        for (function, name) in &functions {
+            let bytes_max = self.keep(name).bytes;
+            let gone = forget::over_size(tx, *function, bytes_max, left, &mut cleaned.files)?;
+            cleaned.count_gone(gone, &mut left);
+        }
         Ok(())
+    }
+
+    fn keep(&self, function: &FunctionName) -> Keep {
+        self.retention.iter().find(|(named, _)| named == function).map(|(_, keep)| *keep).unwrap_or_default()
     }
 }
 

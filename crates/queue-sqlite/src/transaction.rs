@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use kvern_core::id::Sequence;
+use kvern_core::limits::RECORD_BYTES;
 use kvern_core::{Clockwork, FunctionName, Job, JobId, State, UnixMs};
 use kvern_queue::Error;
 use rusqlite::{Connection, Result as SqlResult, Statement, params};
 
 use crate::arrivals::{self, Moves};
+use crate::log;
 use crate::rank::Rank;
 use crate::rows::{self, Body, Stored, stored_time};
 use crate::shared::Shared;
@@ -20,9 +22,10 @@ const MOVE_JOB: &str = "UPDATE jobs SET rank = ?2, pos = ?3, attempts = ?4, fail
      interruptions = ?7, past = ?8, ready_at = ?9 WHERE seq = ?1";
 const WRITE_PAST: &str = "INSERT OR REPLACE INTO results \
      (seq, started_at, attempts, error, content_type, bytes, crc32c, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-const ADD_FUNCTION: &str = "INSERT INTO functions VALUES (?1, ?2, 0, 0, 0, 0, 0, 0)";
+const ADD_FUNCTION: &str = "INSERT INTO functions VALUES (?1, ?2, 0, 0, 0, 0, 0, 0, 0)";
 const ADD_COUNTS: &str = "UPDATE functions SET scheduled = scheduled + ?2, queued = queued + ?3, \
-     succeeded = succeeded + ?4, failed = failed + ?5, cancelled = cancelled + ?6 WHERE id = ?1";
+     succeeded = succeeded + ?4, failed = failed + ?5, cancelled = cancelled + ?6, \
+     finished_bytes = finished_bytes + ?7 WHERE id = ?1";
 
 /// States with a stored count, in the order of [`Counts`].
 const COUNTED: [State; 5] = [State::Scheduled, State::Queued, State::Succeeded, State::Failed, State::Cancelled];
@@ -55,6 +58,7 @@ pub(crate) struct Desk<'c> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
     change: [i64; COUNTED.len()],
+    finished_bytes: i64,
     is_touched: bool,
     /// The keys of the first and the last fresh job.
     arrived: Option<(i64, i64)>,
@@ -141,7 +145,8 @@ impl<'a, 'c> Transaction<'a, 'c> {
         let all = std::mem::take(&mut self.counts);
         for (index, counts) in all.iter().enumerate().filter(|(_, counts)| counts.is_touched) {
             let [scheduled, queued, succeeded, failed, cancelled] = counts.change;
-            self.run(ADD_COUNTS, params![index.cast_signed() as i64, scheduled, queued, succeeded, failed, cancelled])?;
+            let (id, bytes) = (index.cast_signed() as i64, counts.finished_bytes);
+            self.run(ADD_COUNTS, params![id, scheduled, queued, succeeded, failed, cancelled, bytes])?;
             if let Some(span) = counts.arrived {
                 arrivals::insert(self, index, span)?;
             }
@@ -172,6 +177,12 @@ impl<'a, 'c> Transaction<'a, 'c> {
         before.saturating_add_signed(counts.change[0] + counts.change[1])
     }
 
+    /// What the finished jobs of a function take, those of this transaction included.
+    pub(crate) fn finished_bytes(&mut self, function: usize) -> u64 {
+        let before = self.shared.memory().functions[function].stored.finished_bytes;
+        before.saturating_add_signed(self.counts(function).finished_bytes)
+    }
+
     /// A job came into being.
     pub(crate) fn count_new(&mut self, function: usize, state: State) {
         self.count(function, state, 1);
@@ -186,6 +197,11 @@ impl<'a, 'c> Transaction<'a, 'c> {
     /// A job was forgotten.
     pub(crate) fn count_gone(&mut self, function: usize, state: State) {
         self.count(function, state, -1);
+    }
+
+    /// Finished jobs take this much more.
+    pub(crate) fn count_finished_bytes(&mut self, function: usize, bytes: i64) {
+        self.counts(function).finished_bytes += bytes;
     }
 
     fn count(&mut self, function: usize, state: State, by: i64) {
@@ -226,6 +242,11 @@ impl<'a, 'c> Transaction<'a, 'c> {
         self.count(function, from, -1);
         self.count(function, job.state, 1);
         self.counts(function).moves += 1;
+        if job.state.is_final() != from.is_final() {
+            let result = job.result.as_ref().map_or(0, |result| result.bytes);
+            let bytes = finished_bytes(job.input_bytes, result, log::end(self, key)?);
+            self.count_finished_bytes(function, if job.state.is_final() { bytes } else { -bytes });
+        }
         if has_past {
             self.write_past(key, job, result)?;
         }
@@ -280,6 +301,7 @@ impl Counts {
             let count = stats.of_mut(state);
             *count = count.saturating_add_signed(change);
         }
+        stats.finished_bytes = stats.finished_bytes.saturating_add_signed(self.finished_bytes);
     }
 }
 
@@ -295,6 +317,11 @@ impl Random {
         self.count += 1;
         self.key.hash_one(self.count)
     }
+}
+
+/// What a finished job takes, as [`kvern_queue::FunctionStats::finished_bytes`] counts it.
+pub(crate) fn finished_bytes(input: u64, result: u64, log: u64) -> i64 {
+    (RECORD_BYTES + input + result + log).cast_signed()
 }
 
 fn counted(state: State) -> usize {

@@ -84,6 +84,8 @@
 //!
 //! 32. *a log is bounded*: of all that the attempts of a job print, the first [`kvern_core::limits::LOG_BYTES_MAX`] bytes
 //!     are kept, and once more comes, [`crate::log::LOG_IS_FULL`] after them. What is dropped is no error.
+//! 33. *finished jobs take no more than they may*: where those of a function take more than `keep.bytes`, sweeps forget the
+//!     oldest (by the end of their last attempt), of whatever outcome, until they do not; `stats` tells what they take.
 
 use std::fmt;
 

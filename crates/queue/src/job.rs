@@ -181,6 +181,8 @@ pub struct FunctionStats {
     pub failed: u64,
     /// Kept after a cancel.
     pub cancelled: u64,
+    /// What the kept ones take: input, result and log, and [`kvern_core::limits::RECORD_BYTES`] each.
+    pub finished_bytes: u64,
     /// Whether leases are paused.
     pub paused: bool,
 }
@@ -204,7 +206,7 @@ pub struct WorkerInfo {
 }
 
 /// How long finished jobs of each function are kept, for the sweep. For functions that it does not name (no longer in
-/// the manifest) [`kvern_core::limits::KEEP_SUCCEEDED_DEFAULT`] and [`kvern_core::limits::KEEP_FAILED_DEFAULT`] hold.
+/// the manifest) the default of [`Keep`] holds.
 pub type Retention = Vec<(FunctionName, Keep)>;
 
 /// What a sweep did.

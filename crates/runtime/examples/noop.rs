@@ -109,7 +109,7 @@ fn function(home: &Path, door: Door) -> Function {
         max_input: 1 << 20,
         max_output: 1 << 20,
         max_queued: 1,
-        keep: Keep { succeeded: TIMEOUT_DEFAULT, failed: TIMEOUT_DEFAULT },
+        keep: Keep { succeeded: TIMEOUT_DEFAULT, failed: TIMEOUT_DEFAULT, ..Keep::default() },
     }
 }
 

@@ -106,7 +106,7 @@ fn function(concurrency: u32) -> Function {
         max_input: 1 << 20,
         max_output: 1 << 20,
         max_queued: u64::MAX,
-        keep: Keep { succeeded: Duration::from_secs(1), failed: Duration::from_secs(1) },
+        keep: Keep { succeeded: Duration::from_secs(1), failed: Duration::from_secs(1), ..Keep::default() },
     }
 }
 

@@ -381,7 +381,7 @@ mod tests {
             max_input: 1,
             max_output: 1,
             max_queued: 1,
-            keep: Keep { succeeded: Duration::ZERO, failed: Duration::ZERO },
+            keep: Keep { succeeded: Duration::ZERO, failed: Duration::ZERO, ..Keep::default() },
         };
         let (version, code) = (Version("0".into()), PathBuf::new());
         let version = FunctionVersion { function: Arc::new(function), version, code, packages: None };

@@ -68,6 +68,7 @@ async fn metrics_count_what_happens() {
         "kvern_jobs_finished_total{function=\"hello\",outcome=\"succeeded\"} 1",
         "kvern_jobs_running{function=\"hello\"} 1",
         "kvern_queue_depth{function=\"hello\",state=\"queued\"} 1",
+        "kvern_finished_bytes{function=\"hello\"} 0",
         "kvern_queue_depth{function=\"hello\",state=\"running\"} 1",
         "kvern_fsync_seconds_count 3",
         "kvern_fsync_seconds_bucket{le=\"0.001\"} 2",

@@ -53,7 +53,7 @@ pub(crate) fn function(name: &str) -> Function {
         max_input: 1 << 20,
         max_output: 1 << 20,
         max_queued: 100,
-        keep: Keep { succeeded: Duration::from_secs(3600), failed: Duration::from_secs(7200) },
+        keep: Keep { succeeded: Duration::from_secs(3600), failed: Duration::from_secs(7200), ..Keep::default() },
     }
 }
 

@@ -98,7 +98,7 @@ async fn ids_go_on_after_those_of_the_backup() {
 
 /// Submits, settles and forgets, with files, until it is told to stop. What was acknowledged goes to the list.
 async fn work(t: &Setup, acknowledged: &Mutex<Vec<JobId>>, is_over: &AtomicBool) {
-    let keep = Keep { succeeded: Duration::ZERO, failed: Duration::ZERO };
+    let keep = Keep { succeeded: Duration::ZERO, failed: Duration::ZERO, ..Keep::default() };
     for turn in 0_u8.. {
         if is_over.load(Ordering::Relaxed) {
             return;
@@ -155,7 +155,7 @@ async fn files_wait_for_the_end_of_a_backup() {
     t.succeed(t.lease("f", 1).await.remove(0), inline(b"done")).await;
     t.clock.advance(Duration::from_secs(1));
     let outer = TempDir::new().expect("a directory");
-    let keep = vec![(name("f"), Keep { succeeded: Duration::ZERO, failed: Duration::ZERO })];
+    let keep = vec![(name("f"), Keep { succeeded: Duration::ZERO, failed: Duration::ZERO, ..Keep::default() })];
     let (queue, handle, mut swept) = (Arc::clone(&t.queue), tokio::runtime::Handle::current(), false);
     let (data, saved) = (t.dir.path().to_owned(), outer.path().join("saved"));
     let copying = tokio::task::spawn_blocking(move || {

@@ -61,7 +61,7 @@ async fn a_forgotten_job_takes_its_files_along() {
     t.succeed(t.lease("f", 1).await.remove(0), result).await;
     assert_eq!(files_in(t.queue.blobs()).len(), 2);
     t.clock.advance(Duration::from_secs(2));
-    let keep = Keep { succeeded: Duration::from_secs(1), failed: Duration::from_secs(1) };
+    let keep = Keep { succeeded: Duration::from_secs(1), failed: Duration::from_secs(1), ..Keep::default() };
     let swept = t.queue.sweep(&vec![(name("f"), keep)], 10).await.expect("sweeps");
     assert_eq!(swept.forgotten, 1);
     until("its files go", async || files_in(t.queue.blobs()).is_empty()).await;

@@ -267,7 +267,7 @@ async fn the_room_of_forgotten_jobs_is_room_for_new_ones() {
     for id in &first {
         t.queue.cancel(*id).await.expect("it waits");
     }
-    let at_once = vec![(name("f"), Keep { succeeded: Duration::ZERO, failed: Duration::ZERO })];
+    let at_once = vec![(name("f"), Keep { succeeded: Duration::ZERO, failed: Duration::ZERO, ..Keep::default() })];
     let swept = t.queue.sweep(&at_once, 10_000).await.expect("it is open");
     assert_eq!(swept.forgotten, first.len());
     t.queue.room().expect("the database has room");

@@ -208,6 +208,7 @@ async fn check_counts(t: &Setup) {
             let listed = t.list(&filter, 100).await.len() as u64;
             assert_eq!(t.count(function, state).await, listed, "jobs of `{function}` that are {state}");
         }
+        assert_eq!(t.stats_of(function).finished_bytes, t.finished_bytes(function).await, "bytes of `{function}`");
     }
     let names: Vec<FunctionName> = t.queue.stats().functions.into_iter().map(|(function, _)| function).collect();
     assert!(names.is_sorted(), "stats go by name: {names:?}");

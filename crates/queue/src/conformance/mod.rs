@@ -111,6 +111,7 @@ pub const RULES: &[Rule] = rules! {
     30 sweep::a_sweep_is_bounded,
     31 watch::the_end_is_heard,
     32 look::a_log_is_bounded,
+    33 sweep::finished_jobs_take_no_more_than_they_may,
 };
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use super::Subject;
 use crate::clock::Clock;
 use crate::contract::Queue;
 use crate::error::Error;
-use crate::job::{Ask, Cursor, Filter, Idempotency, Lease, LeaseState, Leased, NewJob, Retention, Settlement, Want};
+use crate::job::{
+    Ask, Cursor, Filter, FunctionStats, Idempotency, Lease, LeaseState, Leased, NewJob, Retention, Settlement, Want,
+};
 use crate::payload::{Payload, Stored};
 
 /// Where the manual clock begins: 14 November 2023.
@@ -154,8 +156,23 @@ impl Setup {
     }
 
     pub(crate) async fn count(&self, function: &str, state: State) -> u64 {
+        self.stats_of(function).of(state)
+    }
+
+    pub(crate) fn stats_of(&self, function: &str) -> FunctionStats {
         let functions = self.queue.stats().functions;
-        functions.iter().find(|(name, _)| name.as_str() == function).map_or(0, |(_, stats)| stats.of(state))
+        functions.iter().find(|(name, _)| name.as_str() == function).map(|(_, stats)| *stats).unwrap_or_default()
+    }
+
+    /// What the finished jobs of a function take, by what can be read of each.
+    pub(crate) async fn finished_bytes(&self, function: &str) -> u64 {
+        let states = State::ALL.into_iter().filter(|state| state.is_final()).collect();
+        let mut sum = 0;
+        for job in self.list(&Filter { function: Some(name(function)), states, since: None }, 100).await {
+            let result = self.result(job.id).await.map_or(0, |result| result.payload.len());
+            sum += limits::RECORD_BYTES + job.input_bytes + result + self.log(job.id).await.len() as u64;
+        }
+        sum
     }
 
     /// Sweeps until nothing is left, and gives the sums: expired, rescued, forgotten.
@@ -280,7 +297,7 @@ pub(crate) fn success(leased: &Leased, result: &[u8]) -> Settlement {
 }
 
 pub(crate) fn keep(functions: &[&str], succeeded: Duration, failed: Duration) -> Retention {
-    functions.iter().map(|function| (name(function), Keep { succeeded, failed })).collect()
+    functions.iter().map(|function| (name(function), Keep { succeeded, failed, ..Keep::default() })).collect()
 }
 
 pub(crate) fn hours(hours: u64) -> Duration {

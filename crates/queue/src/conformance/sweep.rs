@@ -1,14 +1,17 @@
-//! Rules 28 to 30: what time does to jobs.
+//! Rules 28 to 30 and 33: what time does to jobs, and what a want of room.
 
 use std::sync::Arc;
 
-use kvern_core::limits::{IDEMPOTENCY_KEEP, INLINE_BYTES_MAX, KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT, LEASE_TTL};
-use kvern_core::{FailureCode, JobId, Next, State};
+use kvern_core::limits::{
+    IDEMPOTENCY_KEEP, INLINE_BYTES_MAX, KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT, LEASE_TTL, RECORD_BYTES,
+};
+use kvern_core::{FailureCode, JobId, Keep, Next, State};
 
 use super::Subject;
 use super::setup::{Dice, Setup, failed, finish, hours, job, keep, keyed, millis, name, secs, until};
 use crate::error::Error;
 use crate::job::{Filter, NewJob};
+use crate::payload::Payload;
 
 pub(super) async fn expired_jobs_fail(subject: Arc<dyn Subject>) {
     let t = Setup::new(subject).await;
@@ -168,4 +171,54 @@ pub(super) async fn a_sweep_is_bounded(subject: Arc<dyn Subject>) {
     assert_eq!(t.count("f", State::Failed).await, 17);
     assert_eq!(t.count("f", State::Queued).await, 11);
     assert_eq!(t.count("f", State::Succeeded).await, 0);
+}
+
+pub(super) async fn finished_jobs_take_no_more_than_they_may(subject: Arc<dyn Subject>) {
+    let t = Setup::new(subject).await;
+    // A success, a dead letter with a log, a cancelled job and two successes more, one after the other.
+    let mut finished = Vec::new();
+    for at in 0..5_usize {
+        t.clock.advance(secs(1));
+        let id = t.submit(NewJob { input: zeros(1000 * (at + 1)), ..job("f") }).await;
+        match at {
+            1 => {
+                let leased = t.lease_one("f").await;
+                t.queue.append_log(leased.lease.token(), vec![b'x'; 3000].into()).await.expect("it stands");
+                t.fail(leased).await;
+            }
+            2 => drop(t.queue.cancel(id).await.expect("it waits")),
+            _ => t.succeed(t.lease_one("f").await).await,
+        }
+        finished.push(id);
+    }
+    let other = t.submit(NewJob { input: zeros(9000), ..job("other") }).await;
+    t.succeed(t.lease_one("other").await).await;
+    let waiting = t.submit(NewJob { input: zeros(9000), ..job("f") }).await;
+
+    let all = t.finished_bytes("f").await;
+    assert_eq!(t.stats_of("f").finished_bytes, all);
+    let bounded = |bytes| vec![(name("f"), Keep { bytes, ..Keep::default() })];
+    assert_eq!(t.sweep(&bounded(all)).await, (0, 0, 0), "what fits stays");
+    assert_eq!(t.sweep(&bounded(all - 1)).await, (0, 0, 1), "no more than must");
+    check_forgotten(&t, finished[0]).await;
+    let t = t.reopen().await;
+    let left = t.finished_bytes("f").await;
+    assert_eq!(t.stats_of("f").finished_bytes, left);
+    // The dead letter alone would do, but for one byte.
+    let dead_letter = RECORD_BYTES + 2000 + 3000;
+    assert_eq!(t.sweep(&bounded(left - dead_letter - 1)).await, (0, 0, 2), "the oldest first, of whatever outcome");
+    assert_eq!(t.sweep(&bounded(0)).await, (0, 0, 2));
+    for id in finished {
+        check_forgotten(&t, id).await;
+    }
+    assert_eq!((t.stats_of("f").finished_bytes, t.state(waiting).await), (0, State::Queued));
+    assert_eq!(t.state(other).await, State::Succeeded, "each function has its own bound");
+    t.fail(t.lease_one("f").await).await;
+    let taken = t.stats_of("f").finished_bytes;
+    t.queue.retry(waiting).await.expect("a dead letter");
+    assert_eq!((taken, t.stats_of("f").finished_bytes), (RECORD_BYTES + 9000, 0), "what waits again is not finished");
+}
+
+fn zeros(bytes: usize) -> Payload {
+    Payload::Inline(vec![0; bytes].into())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use kvern_core::id::Sequence;
-use kvern_core::limits::{PAGE_JOBS_MAX, WORKER_LISTED_FOR};
+use kvern_core::limits::{PAGE_JOBS_MAX, RECORD_BYTES, WORKER_LISTED_FOR};
 use kvern_core::{Clockwork, FunctionName, Job, JobId, State, UnixMs};
 
 use crate::error::Error;
@@ -63,6 +63,16 @@ pub(super) struct Key {
     pub(super) body: [u8; 16],
     pub(super) id: JobId,
     pub(super) state_if_forgotten: State,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// What the job takes, as [`FunctionStats::finished_bytes`] counts it.
+    pub(super) fn bytes(&self) -> u64 {
+        let result = self.result.as_ref().map_or(0, |result| result.payload.len());
+        RECORD_BYTES + self.job.input_bytes + result + self.log.len() as u64
+    }
 }
 
 // === impl Store ===
@@ -198,6 +208,7 @@ impl Store {
         let mut stats = FunctionStats { paused: self.paused.contains(function), ..FunctionStats::default() };
         for entry in self.jobs.values().filter(|entry| entry.job.function == *function) {
             *stats.of_mut(entry.job.state) += 1;
+            stats.finished_bytes += if entry.job.state.is_final() { entry.bytes() } else { 0 };
         }
         stats
     }

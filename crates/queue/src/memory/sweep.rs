@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use kvern_core::limits::{IDEMPOTENCY_KEEP, KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT};
-use kvern_core::{Job, JobId, Keep, State, UnixMs};
+use kvern_core::limits::IDEMPOTENCY_KEEP;
+use kvern_core::{FunctionName, Job, JobId, Keep, State, UnixMs};
 
 use super::store::Store;
 use crate::error::Error;
 use crate::job::{Retention, Swept};
+use crate::list::place;
 use crate::record;
 
 impl Store {
@@ -36,8 +37,32 @@ impl Store {
             self.forget(*id);
             swept.forgotten += 1;
         }
+        let over_size = self.over_size(retention);
+        for id in take(&over_size, &mut left, &mut swept) {
+            self.forget(*id);
+            swept.forgotten += 1;
+        }
         self.forget_keys(now);
         Ok(swept)
+    }
+
+    /// Of each function whose finished jobs take too much, the oldest that must go.
+    fn over_size(&self, retention: &Retention) -> Vec<JobId> {
+        let mut gone = Vec::new();
+        for (function, stats) in self.stats().functions {
+            let mut taken = stats.finished_bytes;
+            let mut finished: Vec<_> = self.jobs.values().filter(|entry| entry.job.function == function).collect();
+            finished.retain(|entry| entry.job.state.is_final());
+            finished.sort_by_key(|entry| place(&entry.job));
+            for entry in finished {
+                if taken <= keep(&function, retention).bytes {
+                    break;
+                }
+                taken -= entry.bytes();
+                gone.push(entry.job.id);
+            }
+        }
+        gone
     }
 
     fn forget(&mut self, id: JobId) {
@@ -62,9 +87,12 @@ fn take<'a>(ids: &'a [JobId], left: &mut usize, swept: &mut Swept) -> &'a [JobId
     &ids[..now]
 }
 
+fn keep(function: &FunctionName, retention: &Retention) -> Keep {
+    retention.iter().find(|(named, _)| named == function).map(|(_, keep)| *keep).unwrap_or_default()
+}
+
 fn is_over_age(job: &Job, retention: &Retention, now: UnixMs) -> bool {
-    let named = retention.iter().find(|(function, _)| *function == job.function).map(|(_, keep)| *keep);
-    let keep = named.unwrap_or(Keep { succeeded: KEEP_SUCCEEDED_DEFAULT, failed: KEEP_FAILED_DEFAULT });
+    let keep = keep(&job.function, retention);
     let age_max = match job.state {
         State::Succeeded => keep.succeeded,
         State::Failed | State::Cancelled => keep.failed,

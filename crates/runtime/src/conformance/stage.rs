@@ -251,7 +251,7 @@ pub fn function(name: &str, home: &Path, door: Door) -> Function {
         max_input: 1 << 30,
         max_output: 1 << 30,
         max_queued: 1000,
-        keep: Keep { succeeded: minute, failed: minute },
+        keep: Keep { succeeded: minute, failed: minute, ..Keep::default() },
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn function(name: &str, concurrency: u32) -> Function {
         max_input: 1 << 20,
         max_output: 1 << 20,
         max_queued: 10_000,
-        keep: Keep { succeeded: Duration::from_secs(3600), failed: Duration::from_secs(7200) },
+        keep: Keep { succeeded: Duration::from_secs(3600), failed: Duration::from_secs(7200), ..Keep::default() },
     }
 }
 
