@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod files;
+pub mod history;
 pub mod http;
 pub mod needs;
 pub mod nobody;
