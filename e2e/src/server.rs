@@ -119,7 +119,6 @@ impl Server {
             write(&home, name, text);
         }
         let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
-        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (arguments, under) = (owned(start.arguments), owned(start.under));
         let process = launch(&home, &data, &http, &arguments, &under);
         let mut server = Self { home, data, http, process, arguments, under, _folder: folder };
@@ -184,16 +183,41 @@ impl Server {
 
     /// Starts it again on the same data and port.
     pub fn restart(&mut self) {
-        self.process = launch(&self.home, &self.data, &self.http, &self.arguments, &self.under);
+        self.launch(&[]);
         self.wait_until_ready();
     }
 
-    fn wait_until_ready(&mut self) {
+    /// [`Server::restart`] without waiting, under the program that it was started under before or, if one is named, under
+    /// that.
+    pub fn launch(&mut self, under: &[&str]) {
+        let under = if under.is_empty() { self.under.clone() } else { owned(under) };
+        self.process = launch(&self.home, &self.data, &self.http, &self.arguments, &under);
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// If it is no child of ours.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("a child")
+    }
+
+    /// Whether it answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.http.try_ask("GET", "/healthz", &[], b"").is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Panics
+    /// If it ends, or does not answer in time.
+    pub fn wait_until_ready(&mut self) {
         until_within(START_DEADLINE, "the server to be ready", || {
-            if let Some(status) = self.process.try_wait().expect("a child") {
+            if let Some(status) = self.ended() {
                 panic!("the server ended with {status}: {}", self.log());
             }
-            self.http.try_ask("GET", "/healthz", &[], b"").ok().filter(|answer| answer.status == 200)
+            self.is_ready().then_some(())
         });
     }
 }
@@ -207,6 +231,10 @@ impl Drop for Server {
             let _ = std::io::Write::write_all(&mut std::io::stderr(), self.log().as_bytes());
         }
     }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
 }
 
 /// `kvern`, started by another program, which is named with its own arguments; alone where none is.

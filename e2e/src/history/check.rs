@@ -7,7 +7,7 @@
 //! 4. *an acknowledged cancel or retry holds*: a cancelled job ends as cancelled, or as succeeded if it ran by then; a
 //!    retried one does not show its old outcome.
 //! 5. *one outcome*: what a final job shows never changes, and it does not run, before somebody asks for a retry.
-//! 6. *a success has a run that said so*.
+//! 6. *a success has a run that said so*, and its result is that run's.
 //! 7. *an attempt runs once*, and again only if the server was killed in between; then its number is the same, or the
 //!    record says `interrupted`. All others are on record before the next one.
 
@@ -30,6 +30,8 @@ pub struct Evidence {
     pub listed: Vec<Record>,
     /// When that was.
     pub listed_at: Millis,
+    /// Results that were fetched then: the job and the first line of its result. See [`Run::result`].
+    pub results: Vec<(String, String)>,
     /// How long finished jobs are kept; none: longer than all this took.
     pub keep: Option<Duration>,
 }
@@ -66,6 +68,8 @@ pub enum Violation {
     RanAfterItsEnd(String),
     /// It succeeded without a run that did.
     NeverSucceeded(String),
+    /// Its result is not that of a run of it that succeeded.
+    WrongResult(String),
     /// An attempt ran again, and nothing had cut it off.
     RanTwice {
         /// The job.
@@ -93,6 +97,7 @@ impl fmt::Display for Violation {
             Self::TwoOutcomes { job, first, then } => write!(f, "two outcomes: {job} was {first}, then {then}"),
             Self::RanAfterItsEnd(job) => write!(f, "{job} ran after its outcome was shown"),
             Self::NeverSucceeded(job) => write!(f, "{job} succeeded, and no run of its attempt did"),
+            Self::WrongResult(job) => write!(f, "{job} has a result that no successful run of it gave"),
             Self::RanTwice { job, attempt } => {
                 write!(f, "attempt {attempt} of {job} ran again, and no kill cut it off")
             }
@@ -105,11 +110,18 @@ impl fmt::Display for Violation {
 #[must_use]
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
     let mut found = submits(evidence);
+    found.extend(results(evidence));
     for (id, job) in jobs(evidence) {
         let judged = [job.is_kept(id, evidence), job.is_as_asked(id), job.has_one_outcome(id), job.ran(id, evidence)];
         found.extend(judged.into_iter().flatten());
     }
     found.into_iter().collect()
+}
+
+/// How many jobs were accepted, as far as clients know.
+#[must_use]
+pub fn acknowledged(evidence: &Evidence) -> usize {
+    jobs(evidence).values().filter(|job| job.accepted.is_some()).count()
 }
 
 /// How many runs were cut off by a kill: those whose attempt ran again, or whose record says `interrupted`.
@@ -143,6 +155,14 @@ fn submits(evidence: &Evidence) -> BTreeSet<Violation> {
     let named = doubled.map(|(note, jobs)| (note, jobs.into_iter().map(str::to_owned).collect()));
     found.extend(named.map(|(note, jobs)| Violation::Doubled { note, jobs }));
     found
+}
+
+/// Rule 6, of the results.
+fn results(evidence: &Evidence) -> impl Iterator<Item = Violation> {
+    let succeeded = evidence.runs.iter().filter(|run| run.end == Some(End::Ok));
+    let given: BTreeSet<(&str, String)> = succeeded.map(|run| (run.job.as_str(), run.result())).collect();
+    let wrong = evidence.results.iter().filter(move |(job, result)| !given.contains(&(job.as_str(), result.clone())));
+    wrong.map(|(job, _)| Violation::WrongResult(job.clone()))
 }
 
 /// A record, and from when to when it was on its way to whoever saw it.

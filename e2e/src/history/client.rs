@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::{Ask, History, Record, Told};
 use crate::http::{Answer, Http};
 
+/// The refusal of a machine without a server.
+pub const NOBODY_LISTENS: &str = "nobody listens";
+
 /// Refusals with a status of 5xx after which nothing was done, by `docs/errors.md`.
 const NOTHING_DONE: [&str; 4] = ["too_busy", "no_space", "store_closed", "stopping"];
 
@@ -44,7 +47,7 @@ impl Client {
     /// Submits a job.
     pub fn submit(&self, job: Submit<'_>) -> Told {
         let path = format!("/v1/functions/{}/jobs?tag=note:{}{}", job.function, job.note, job.options);
-        let mut headers = vec![("content-type", "application/json")];
+        let mut headers = vec![("content-type", "application/octet-stream")];
         headers.extend(job.key.map(|key| ("idempotency-key", key)));
         self.record(Ask::Submit(job.note), || self.http.try_ask("POST", &path, &headers, job.body))
     }
@@ -61,9 +64,9 @@ impl Client {
         self.record(Ask::Retry(id.to_owned()), || self.http.try_ask("POST", &path, &[], b""))
     }
 
-    /// Looks at a job.
-    pub fn look(&self, id: &str) -> Told {
-        let path = format!("/v1/jobs/{id}");
+    /// Looks at a job, at its end if that comes within this time (`500ms`).
+    pub fn look(&self, id: &str, wait: &str) -> Told {
+        let path = format!("/v1/jobs/{id}?wait={wait}");
         self.record(Ask::Look(id.to_owned()), || self.http.try_ask("GET", &path, &[], b""))
     }
 
@@ -97,7 +100,7 @@ fn told(answer: Result<Answer, Error>) -> Told {
     let answer = match answer {
         Ok(answer) => answer,
         // Nobody listens, so nobody has read it.
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Told::Refused(error.to_string()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Told::Refused(NOBODY_LISTENS.to_owned()),
         Err(error) => return Told::Unknown(error.to_string()),
     };
     // A server that dies may leave half an answer.

@@ -12,7 +12,7 @@ fn evidence(asked: &[Asked], witness: &str, listed: &[&Record]) -> Evidence {
         lives,
         listed: listed.iter().map(|record| (*record).clone()).collect(),
         listed_at,
-        keep: None,
+        ..Evidence::default()
     }
 }
 
@@ -204,6 +204,16 @@ fn a_success_without_a_run_is_caught() {
     let done = job("succeeded", &[(1, "succeeded")]);
     catches(Violation::NeverSucceeded(a()), &[accepted(1, "a")], "start a 1 1 100;end a 1 1 100 failed", &[&done]);
     catches(Violation::NeverSucceeded(a()), &[accepted(1, "a")], "", &[&done]);
+}
+
+#[test]
+fn a_result_of_another_run_is_caught() {
+    let runs = "start a 1 1 900;end a 1 1 900 ok;start a 1 1 2100;end a 1 1 2100 ok";
+    let mut evidence = evidence(&[accepted(1, "a")], &log(runs), &[&job("succeeded", &[(1, "succeeded")])]);
+    evidence.results = vec![(a(), evidence.runs[1].result())];
+    assert_eq!(check(&evidence), []);
+    evidence.runs[1].end = Some(witness::End::Failed);
+    assert_eq!(check(&evidence), [Violation::WrongResult(a())]);
 }
 
 #[test]

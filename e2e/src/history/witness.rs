@@ -10,6 +10,8 @@
 //! two runs of the same attempt apart, and says in which life of the server each began.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(3600);
 /// The name of the log, in the folder of the functions.
 pub const FILE: &str = "witness";
 
-/// `witness.py` for Python functions: `with witness.run(ctx, note): …`.
+/// `witness.py` for Python functions: `with witness.run(ctx, note): …`, then `return witness.result(ctx)`.
 pub const PYTHON: &str = "\
 import contextlib, os
 
@@ -40,12 +42,16 @@ def run(ctx, note):
         say('end', ctx, note, 'failed')
         raise
     say('end', ctx, note, 'ok')
+
+def result(ctx):
+    return f'{ctx.job_id} {ctx.attempt} {ctx.deadline_ms}\\n'.encode()
 ";
 
-/// `witness.sh` for programs: `. ./witness.sh`, then `started NOTE`, then `ended NOTE ok` or `ended NOTE failed`.
+/// `witness.sh` for programs: `. ./witness.sh`, then `started NOTE`, then `ended NOTE ok` or `ended NOTE failed`, then `result`.
 pub const SHELL: &str = "\
 started() { echo \"start $KVERN_JOB_ID $KVERN_ATTEMPT $1 $KVERN_DEADLINE_MS\" >>witness; }
 ended() { echo \"end $KVERN_JOB_ID $KVERN_ATTEMPT $1 $KVERN_DEADLINE_MS $2\" >>witness; }
+result() { echo \"$KVERN_JOB_ID $KVERN_ATTEMPT $KVERN_DEADLINE_MS\"; }
 ";
 
 /// How a run ended by its own word.
@@ -72,12 +78,26 @@ pub struct Run {
     pub end: Option<End>,
 }
 
-/// Reads a log that may not be there yet. What is no line of it is given back as the error.
+// === impl Run ===
+
+impl Run {
+    /// The first line of its result, if it gives what `result` of [`PYTHON`] or [`SHELL`] says: the job, the attempt, the deadline.
+    #[must_use]
+    pub fn result(&self) -> String {
+        format!("{} {} {}", self.job, self.attempt, self.began + timeout())
+    }
+}
+
+fn timeout() -> Millis {
+    Millis::try_from(TIMEOUT.as_millis()).expect("an hour")
+}
+
+/// Reads the log in this folder, which may not be there yet.
 ///
 /// # Errors
 /// The first line that is not as it should be, or an end without a start.
-pub fn read(path: &Path) -> Result<Vec<Run>, String> {
-    parse(&std::fs::read_to_string(path).unwrap_or_default())
+pub fn read(home: &Path) -> Result<Vec<Run>, String> {
+    parse(&std::fs::read_to_string(home.join(FILE)).unwrap_or_default())
 }
 
 /// [`read`], of the text.
@@ -96,7 +116,7 @@ pub fn parse(text: &str) -> Result<Vec<Run>, String> {
         let place = (job, attempt, deadline);
         match (what, more) {
             ("start", []) => {
-                let began = deadline.saturating_sub(u64::try_from(TIMEOUT.as_millis()).expect("an hour"));
+                let began = deadline.saturating_sub(timeout());
                 // Twice the same would be two runs in one millisecond: both are kept, and judged.
                 places.insert(place, runs.len());
                 runs.push(Run { job: job.to_owned(), attempt, note, began, end: None });
@@ -109,6 +129,22 @@ pub fn parse(text: &str) -> Result<Vec<Run>, String> {
         }
     }
     Ok(runs)
+}
+
+/// How long the log is now.
+#[must_use]
+pub fn length(home: &Path) -> u64 {
+    std::fs::metadata(home.join(FILE)).map_or(0, |file| file.len())
+}
+
+/// Whether a run that the server began since then is in the log, after so many bytes of it.
+#[must_use]
+pub fn has_begun(home: &Path, after: u64, since: Millis) -> bool {
+    let mut text = String::new();
+    let file = File::open(home.join(FILE)).and_then(|mut file| file.seek(SeekFrom::Start(after)).map(|_| file));
+    let _ = file.and_then(|mut file| file.read_to_string(&mut text));
+    let deadline = |line: &str| line.strip_prefix("start ")?.split(' ').nth(3)?.parse::<Millis>().ok();
+    text.lines().filter_map(deadline).any(|deadline| deadline >= since + timeout())
 }
 
 fn end(how: &str) -> Option<End> {
