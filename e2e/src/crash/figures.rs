@@ -58,7 +58,7 @@ fn runs_as_another(server: &Server, id: &str, before: Pid) {
 }
 
 fn process(server: &Server, id: &str) -> Option<Pid> {
-    let pid = std::fs::read_to_string(server.home.join(format!("holds.{id}"))).ok()?;
+    let pid = std::fs::read_to_string(server.home.join(format!("../holds.{id}"))).ok()?;
     // It is written anew by each run: a line without its end is half a number.
     Pid::from_raw(pid.strip_suffix('\n')?.parse().ok()?)
 }

@@ -30,7 +30,7 @@ const SLOW: &str = "\
 . ./witness.sh
 read -r note what seconds
 started \"$note\"
-[ \"$what\" != hold ] || echo $$ >\"holds.$KVERN_JOB_ID\"
+[ \"$what\" != hold ] || echo $$ >\"../holds.$KVERN_JOB_ID\"
 sleep \"$seconds\"
 case $what in
   retry) [ $((KVERN_ATTEMPT % 3)) = 0 ] || { ended \"$note\" failed; exit 75; } ;;

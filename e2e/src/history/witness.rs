@@ -20,14 +20,14 @@ use super::Millis;
 /// The `timeout` of each function that keeps the log.
 pub const TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// The name of the log, in the folder of the functions.
-pub const FILE: &str = "witness";
+/// The log, seen from the folder of the functions: beside it, because what lies in it is their code.
+pub const FILE: &str = "../witness";
 
 /// `witness.py` for Python functions: `with witness.run(ctx, note): …`, then `return witness.result(ctx)`.
 pub const PYTHON: &str = "\
 import contextlib, os
 
-FILE = os.open('witness', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+FILE = os.open('../witness', os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 def say(what, ctx, note, *more):
     words = [what, ctx.job_id, ctx.attempt, note, ctx.deadline_ms, *more]
@@ -49,8 +49,8 @@ def result(ctx):
 
 /// `witness.sh` for programs: `. ./witness.sh`, then `started NOTE`, then `ended NOTE ok` or `ended NOTE failed`, then `result`.
 pub const SHELL: &str = "\
-started() { echo \"start $KVERN_JOB_ID $KVERN_ATTEMPT $1 $KVERN_DEADLINE_MS\" >>witness; }
-ended() { echo \"end $KVERN_JOB_ID $KVERN_ATTEMPT $1 $KVERN_DEADLINE_MS $2\" >>witness; }
+started() { echo \"start $KVERN_JOB_ID $KVERN_ATTEMPT $1 $KVERN_DEADLINE_MS\" >>../witness; }
+ended() { echo \"end $KVERN_JOB_ID $KVERN_ATTEMPT $1 $KVERN_DEADLINE_MS $2\" >>../witness; }
 result() { echo \"$KVERN_JOB_ID $KVERN_ATTEMPT $KVERN_DEADLINE_MS\"; }
 ";
 
