@@ -95,7 +95,9 @@ impl Sniper<'_> {
             };
             self.kills += hit;
             told.push(format!("{call} {hit}"));
-            progress(&format!("{title}: killed at {hit} points of {call}"));
+            if self.points.is_none() {
+                progress(&format!("{title}: killed at {hit} points of {call}"));
+            }
         }
         told.join(", ")
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::clients::Crowd;
 use super::random::Random;
-use super::report::{Report, Times, median};
+use super::report::{Report, Times, median, progress};
 use super::{BUSY, Length, NEXT_KILL, evidence, figures, functions};
 use crate::history::{Millis, now, witness};
 use crate::server::Server;
@@ -17,6 +17,8 @@ const REQUESTS_MAX: u64 = 80;
 const EARLY: u64 = 8;
 /// It comes within so many milliseconds of the start.
 const EARLY_MS: u64 = 400;
+/// After so many kills a line says how it goes.
+const PROGRESS: usize = 10;
 
 /// Whoever kills the server, and what it saw.
 #[derive(Debug)]
@@ -141,7 +143,13 @@ impl Killer<'_> {
         self.server.kill();
         self.running.push(running);
         self.waiting.push(waiting);
-        super::report::progress(&format!("kill {} of {kills}: {running} jobs ran", self.running.len()));
+        let done = self.running.len();
+        if done.is_multiple_of(PROGRESS) {
+            progress(&format!(
+                "kill {done} of {kills}: {running} jobs ran, {} requests so far",
+                self.crowd.client.history.requests()
+            ));
+        }
     }
 
     fn launch(&mut self) -> Instant {

@@ -82,7 +82,8 @@ impl Report {
             ),
         );
         self.row("attempts run", evidence.runs.len().to_string());
-        self.row("attempts cut off by a kill", check::cut_off(evidence).to_string());
+        let (cut_off, unsettled) = (check::cut_off(evidence), check::unsettled(evidence));
+        self.row("attempts cut off by a kill", format!("{cut_off}, {unsettled} of them between end and outcome"));
         let (lost, two) = (judged(|found| matches!(found, Violation::Lost(_))), judged(is_two_outcomes));
         self.row("acknowledged jobs lost", lost.to_string());
         self.row("jobs with two outcomes", two.to_string());

@@ -127,9 +127,21 @@ pub fn acknowledged(evidence: &Evidence) -> usize {
 /// How many runs were cut off by a kill: those whose attempt ran again, or whose record says `interrupted`.
 #[must_use]
 pub fn cut_off(evidence: &Evidence) -> usize {
-    let again = |job: &Job<'_>| job.runs.windows(2).filter(|pair| pair[0].attempt == pair[1].attempt).count();
     let counted = |record: &Record| record.attempts.iter().filter(|(_, outcome)| outcome == INTERRUPTED).count();
-    jobs(evidence).values().map(|job| again(job) + job.listed.map_or(0, counted)).sum()
+    let counted: usize = evidence.listed.iter().map(counted).sum();
+    counted + again(evidence, |_| true)
+}
+
+/// How many runs had ended by their own word when a kill took their outcome: on its way to the disk, as a rule.
+#[must_use]
+pub fn unsettled(evidence: &Evidence) -> usize {
+    again(evidence, |run| run.end.is_some())
+}
+
+/// How many runs that are meant were followed by another one of the same attempt.
+fn again(evidence: &Evidence, is_meant: impl Fn(&Run) -> bool) -> usize {
+    let is_same = |pair: &&[&Run]| pair[0].attempt == pair[1].attempt && is_meant(pair[0]);
+    jobs(evidence).values().map(|job| job.runs.windows(2).filter(is_same).count()).sum()
 }
 
 const INTERRUPTED: &str = "interrupted";

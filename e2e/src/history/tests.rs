@@ -106,6 +106,15 @@ fn an_attempt_that_a_kill_cut_off_may_run_again() {
 }
 
 #[test]
+fn what_a_kill_cut_off_is_counted() {
+    let runs = "start a 1 1 800;start b 1 2 900;end b 1 2 900 ok;start c 1 3 950;end c 1 3 950 ok;\
+                start a 2 1 2100;end a 2 1 2100 ok;start b 1 2 2200;end b 1 2 2200 ok";
+    let counted = job("succeeded", &[(1, "interrupted"), (2, "succeeded")]);
+    let evidence = evidence(&[accepted(1, "a"), accepted(2, "b"), accepted(2, "b")], &log(runs), &[&counted]);
+    assert_eq!((check::acknowledged(&evidence), check::cut_off(&evidence), check::unsettled(&evidence)), (2, 2, 1));
+}
+
+#[test]
 fn a_retry_gives_another_outcome() {
     let (dead, again) = (job("failed", &[(1, "failed")]), job("queued", &[(1, "failed")]));
     let runs = "start a 1 1 100;end a 1 1 100 failed;start a 2 1 700;end a 2 1 700 ok";
