@@ -1,11 +1,12 @@
 //! The clients: threads that submit, cancel, retry and look without a pause, and write it all down.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::functions::Plan;
+use super::functions::{BRIEF, Plan};
 use super::random::Random;
 use crate::history::{Client, Submit, Told};
 use crate::http::Http;
@@ -24,6 +25,8 @@ pub(super) struct Crowd {
     pub(super) client: Client,
     /// Large inputs that were accepted; what is stored is compared with them.
     pub(super) large: Mutex<Vec<(String, Vec<u8>)>>,
+    /// The submits whose jobs are soon forgotten.
+    pub(super) brief: Mutex<BTreeSet<u64>>,
     stop: AtomicBool,
     notes: AtomicU64,
     known: Mutex<Vec<String>>,
@@ -37,6 +40,7 @@ impl Crowd {
         Self {
             client: Client::new(http),
             large: Mutex::default(),
+            brief: Mutex::default(),
             stop: AtomicBool::new(false),
             notes: AtomicU64::new(1),
             known: Mutex::default(),
@@ -96,13 +100,16 @@ impl Crowd {
     fn remember(&self, id: &str, plan: &Plan) {
         self.known.lock().expect("the known").push(id.to_owned());
         let mut large = self.large.lock().expect("the large");
-        if plan.large && large.len() < LARGE_MAX {
+        if plan.large && plan.function != BRIEF && large.len() < LARGE_MAX {
             large.push((id.to_owned(), plan.body()));
         }
     }
 
     /// Submits a job once.
     pub(super) fn send(&self, plan: &Plan) -> Told {
+        if plan.function == BRIEF {
+            self.brief.lock().expect("the brief").insert(plan.note);
+        }
         let body = plan.body();
         let (key, options) = (plan.key.as_deref(), plan.options.as_str());
         self.client.submit(Submit { function: plan.function, note: plan.note, key, options, body: &body })

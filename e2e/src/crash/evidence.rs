@@ -1,8 +1,10 @@
 //! What the judge looks at, gathered once the clients have stopped and nothing runs any more.
 
+use std::collections::BTreeMap;
+
 use super::FINISH;
 use super::clients::Crowd;
-use super::functions::SOON;
+use super::functions::{BRIEF_KEEP, SOON};
 use crate::history::{Evidence, Millis, Record, now, witness};
 use crate::http::Http;
 use crate::server::Server;
@@ -32,13 +34,15 @@ pub(super) fn gather(server: &Server, crowd: &Crowd, lives: &[Millis]) -> Eviden
     let listed_at = now();
     let listed = crowd.client.list();
     let runs = witness::read(&server.home).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let results = results(&crowd.client.http, &listed);
-    Evidence { asked: crowd.client.history.all(), runs, lives: lives.to_vec(), listed, listed_at, results, keep: None }
+    let keep: BTreeMap<_, _> = crowd.brief.lock().expect("the brief").iter().map(|note| (*note, BRIEF_KEEP)).collect();
+    // What is soon forgotten may be gone before its result is asked for.
+    let is_kept = |job: &&Record| !job.note.is_some_and(|note| keep.contains_key(&note));
+    let succeeded = listed.iter().filter(is_kept).filter(|job| job.state == "succeeded").map(|job| job.id.as_str());
+    let results = results(&crowd.client.http, &succeeded.collect::<Vec<_>>());
+    Evidence { asked: crowd.client.history.all(), runs, lives: lives.to_vec(), listed, listed_at, results, keep }
 }
 
-fn results(http: &Http, listed: &[Record]) -> Vec<(String, String)> {
-    let succeeded: Vec<&str> =
-        listed.iter().filter(|job| job.state == "succeeded").map(|job| job.id.as_str()).collect();
+fn results(http: &Http, succeeded: &[&str]) -> Vec<(String, String)> {
     let every = succeeded.len() / RESULTS_MAX + 1;
     let first_line = |id: &str| {
         let result = http.get(&format!("/v1/jobs/{id}/result"));

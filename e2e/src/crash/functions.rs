@@ -1,6 +1,8 @@
 //! What is run: a program that mostly sleeps, so that many run at once at little cost, and a warm handler that settles
 //! without a pause. Both keep the [`witness`], and do what their input says.
 
+use std::time::Duration;
+
 use super::random::Random;
 use crate::history::witness;
 
@@ -18,6 +20,13 @@ concurrency = 2
 timeout = \"1h\"
 retry = { attempts = 3, backoff = \"300ms\", max_backoff = \"1s\" }
 max_queued = 100
+
+[functions.brief]
+exec = [\"./slow.sh\"]
+concurrency = 2
+timeout = \"1h\"
+keep = { succeeded = \"1s\", failed = \"1s\" }
+max_queued = 20
 
 [functions.far]
 exec = [\"./slow.sh\"]
@@ -72,7 +81,11 @@ pub(super) const FILES: [(&str, &str); 5] = [
 ];
 
 /// Functions whose jobs all end by themselves soon.
-pub(super) const SOON: [&str; 2] = ["slow", "quick"];
+pub(super) const SOON: [&str; 3] = ["slow", "quick", BRIEF];
+
+/// The function whose jobs are soon forgotten, and after how long.
+pub(super) const BRIEF: &str = "brief";
+pub(super) const BRIEF_KEEP: Duration = Duration::from_secs(1);
 
 /// A job as a client sends it.
 #[derive(Debug)]
@@ -96,7 +109,8 @@ impl Plan {
             ["ok", "ok", "ok", "ok", "ok", "big", "retry", "retry", "retry", "permanent", "permanent", "crash"];
         let function = match random.below(20) {
             0 => "far",
-            1..=8 => "quick",
+            1 => BRIEF,
+            2..=9 => "quick",
             _ => "slow",
         };
         let delay = match (function, random.once_in(6)) {
@@ -111,7 +125,7 @@ impl Plan {
             options: format!("{delay}&priority={}", random.below(10)),
             large: random.once_in(12),
             what: random.one_of(&WHAT).expect("some"),
-            millis: if function == "quick" { random.below(30) } else { 300 + random.below(2200) },
+            millis: if function == "slow" { 300 + random.below(2200) } else { random.below(30) },
         }
     }
 

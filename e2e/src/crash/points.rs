@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::clients::Crowd;
-use super::functions::{FILES, Plan};
+use super::functions::{BRIEF, FILES, Plan};
 use super::random::Random;
 use super::report::{Report, progress};
 use super::{Length, evidence};
@@ -156,6 +156,7 @@ fn script(crowd: &Crowd) -> Option<()> {
     let key = Some(format!("key-{}", keyed.note));
     let quick = submit(Plan { key, ..keyed })?;
     let large = submit(Plan { large: true, ..plan("slow", "big", 20) })?;
+    submit(Plan { large: true, ..plan(BRIEF, "big", 0) })?;
     let late = submit(Plan { options: "&delay=1h".to_owned(), ..plan("far", "ok", 20) })?;
     let bad = submit(plan("quick", "permanent", 0))?;
     let held = submit(plan("slow", "ok", 5000))?;

@@ -32,8 +32,8 @@ pub struct Evidence {
     pub listed_at: Millis,
     /// Results that were fetched then: the job and the first line of its result. See [`Run::result`].
     pub results: Vec<(String, String)>,
-    /// How long finished jobs are kept; none: longer than all this took.
-    pub keep: Option<Duration>,
+    /// How long the finished jobs of these submits are kept; all others longer than all this took.
+    pub keep: BTreeMap<u64, Duration>,
 }
 
 /// What is wrong. Jobs are named by their ids.
@@ -188,10 +188,12 @@ struct View<'a> {
 /// What is known of one job.
 #[derive(Debug, Default)]
 struct Job<'a> {
-    accepted: Option<Millis>,
+    /// By which submit, and when.
+    accepted: Option<(u64, Millis)>,
     /// When somebody was told that there is no such job.
     missed: Option<Millis>,
     views: Vec<View<'a>>,
+    may_be_cancelled: bool,
     /// Those that were acknowledged.
     cancels: Vec<&'a Asked>,
     /// Those that may have been done.
@@ -204,8 +206,8 @@ struct Job<'a> {
 fn jobs(evidence: &Evidence) -> BTreeMap<&str, Job<'_>> {
     let mut jobs: BTreeMap<&str, Job<'_>> = BTreeMap::new();
     for asked in &evidence.asked {
-        if let Told::Accepted(id) = &asked.told {
-            jobs.entry(id).or_default().accepted.get_or_insert(asked.told_at);
+        if let (Ask::Submit(note), Told::Accepted(id)) = (&asked.ask, &asked.told) {
+            jobs.entry(id).or_default().accepted.get_or_insert((*note, asked.told_at));
         }
         if let Ask::Cancel(id) | Ask::Retry(id) | Ask::Look(id) = &asked.ask {
             jobs.entry(id).or_default().hears(asked);
@@ -227,6 +229,7 @@ fn jobs(evidence: &Evidence) -> BTreeMap<&str, Job<'_>> {
 
 impl<'a> Job<'a> {
     fn hears(&mut self, asked: &'a Asked) {
+        self.may_be_cancelled |= matches!(asked.ask, Ask::Cancel(_)) && asked.may_be_done();
         match (&asked.ask, &asked.told) {
             (_, Told::Refused(code)) if code == "unknown_job" => self.missed = Some(asked.told_at),
             (Ask::Cancel(_), Told::Shown(_)) => self.cancels.push(asked),
@@ -252,11 +255,12 @@ impl<'a> Job<'a> {
     /// Rule 1.
     fn is_kept(&self, id: &str, evidence: &Evidence) -> Vec<Violation> {
         let gone = self.missed.or_else(|| self.listed.is_none().then_some(evidence.listed_at));
-        let (Some(accepted), Some(gone)) = (self.accepted, gone) else { return Vec::new() };
-        let ended =
-            self.runs.iter().any(|run| run.end.is_some()) || self.views.iter().any(|view| view.record.is_final());
-        let kept = |keep: Duration| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        let is_forgotten = ended && evidence.keep.is_some_and(|keep| gone >= accepted.saturating_add(kept(keep)));
+        let (Some((note, accepted)), Some(gone)) = (self.accepted, gone) else { return Vec::new() };
+        // What began, or may be cancelled, may have ended without our knowledge.
+        let may_be_over =
+            !self.runs.is_empty() || self.may_be_cancelled || self.views.iter().any(|v| v.record.is_final());
+        let is_over = |keep: &Duration| u128::from(gone) >= u128::from(accepted) + keep.as_millis();
+        let is_forgotten = may_be_over && evidence.keep.get(&note).is_some_and(is_over);
         if is_forgotten { Vec::new() } else { vec![Violation::Lost(id.to_owned())] }
     }
 

@@ -1,5 +1,7 @@
 //! That the judge lets right things pass, and catches each kind of wrong.
 
+use std::time::Duration;
+
 use super::{Ask, Asked, Evidence, Millis, Record, Told, Violation, check, witness};
 
 /// Two lives: a kill between 1000 and 2000. The server is asked for its list at 3000.
@@ -135,12 +137,13 @@ fn a_lost_job_is_caught() {
 
 #[test]
 fn a_job_is_forgotten_only_when_it_ended_and_its_time_is_over() {
-    let keep = |millis| Some(std::time::Duration::from_millis(millis));
-    let ended = Evidence { keep: keep(1000), ..evidence(&[accepted(1, "a")], &log(RAN), &[]) };
-    assert_eq!(check(&ended), []);
-    assert_eq!(check(&Evidence { keep: keep(5000), ..ended }), [Violation::Lost(a())]);
-    let waits = Evidence { keep: keep(1000), ..evidence(&[accepted(1, "a")], "", &[]) };
-    assert_eq!(check(&waits), [Violation::Lost(a())]);
+    let keep = |millis| [(1, Duration::from_millis(millis))].into();
+    let gone = |runs: &str| evidence(&[accepted(1, "a")], &log(runs), &[]);
+    assert_eq!(check(&Evidence { keep: keep(1000), ..gone(RAN) }), []);
+    assert_eq!(check(&Evidence { keep: keep(5000), ..gone(RAN) }), [Violation::Lost(a())]);
+    assert_eq!(check(&Evidence { keep: keep(1000), ..gone("") }), [Violation::Lost(a())]);
+    let cancel = unknown(Ask::Cancel(a()), 20);
+    assert_eq!(check(&Evidence { keep: keep(1000), ..evidence(&[accepted(1, "a"), cancel], "", &[]) }), []);
 }
 
 #[test]
