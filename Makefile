@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help demo test bench dist build
+.PHONY: help demo test crash bench dist build
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -20,6 +20,12 @@ demo: ## photographs in, thumbnails out, the server killed in the middle
 
 test: ## everything that must hold; prints the time of each part
 	@scripts/test
+
+crash: ## kill -9 at 300 random moments and at every write; KILLS=n POINTS=n|all SEED=n
+	@scripts/need cargo cc python3 strace
+	@cargo build --locked --package kvern
+	@KILLS=$${KILLS:-300} POINTS=$${POINTS:-all} cargo test --package kvern-e2e --locked --test real -- \
+	  --nocapture --test-threads=1 every_acknowledged_job_survives
 
 bench: ## side by side with Nginx, the article's stack, Celery and BullMQ
 	@scripts/need cargo cc python3

@@ -4,7 +4,9 @@
 //! they need on free ports in private directories, and stop it.
 
 pub mod browser;
+pub mod crash;
 pub mod files;
+pub mod history;
 pub mod http;
 pub mod needs;
 pub mod nobody;

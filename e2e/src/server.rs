@@ -133,14 +133,13 @@ impl Server {
             write(&home, name, text);
         }
         let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
-        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let way = Way {
             arguments: owned(start.arguments),
             under: owned(if start.passes_socket { &PASS_SOCKET } else { start.under }),
             binary: kvern().to_owned(),
             socket: start.passes_socket.then(|| TcpListener::bind(http.address).expect("a free port")),
         };
-        let process = way.launch(&home, &data, &http);
+        let process = way.launch(&way.under, &home, &data, &http);
         let mut server = Self { home, data, http, process, way, folder };
         server.wait_until_ready();
         server
@@ -203,8 +202,15 @@ impl Server {
 
     /// Starts it again on the same data and port.
     pub fn restart(&mut self) {
-        self.process = self.way.launch(&self.home, &self.data, &self.http);
+        self.launch(&[]);
         self.wait_until_ready();
+    }
+
+    /// [`Server::restart`] without waiting, under the program that it was started under before or, if one is named, under
+    /// that.
+    pub fn launch(&mut self, under: &[&str]) {
+        let under = if under.is_empty() { self.way.under.clone() } else { owned(under) };
+        self.process = self.way.launch(&under, &self.home, &self.data, &self.http);
     }
 
     /// From the next start on it is another binary at another place: a copy of the one under test.
@@ -217,12 +223,30 @@ impl Server {
         self.way.binary = binary;
     }
 
-    fn wait_until_ready(&mut self) {
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// If it is no child of ours.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("a child")
+    }
+
+    /// Whether it answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.http.try_ask("GET", "/healthz", &[], b"").is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Panics
+    /// If it ends, or does not answer in time.
+    pub fn wait_until_ready(&mut self) {
         until_within(START_DEADLINE, "the server to be ready", || {
-            if let Some(status) = self.process.try_wait().expect("a child") {
+            if let Some(status) = self.ended() {
                 panic!("the server ended with {status}: {}", self.log());
             }
-            self.http.try_ask("GET", "/healthz", &[], b"").ok().filter(|answer| answer.status == 200)
+            self.is_ready().then_some(())
         });
     }
 }
@@ -241,10 +265,10 @@ impl Drop for Server {
 // === impl Way ===
 
 impl Way {
-    fn launch(&self, home: &Path, data: &Path, http: &Http) -> Child {
+    fn launch(&self, under: &[String], home: &Path, data: &Path, http: &Http) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(log_file(home)).expect("a log file");
         let socket = self.socket.as_ref().map(|socket| OwnedFd::from(socket.try_clone().expect("a descriptor")));
-        started_by(&self.under, &self.binary)
+        started_by(under, &self.binary)
             .args(["serve", "--listen", &http.address.to_string(), "--data"])
             .arg(data)
             .args(&self.arguments)
@@ -255,6 +279,10 @@ impl Way {
             .spawn()
             .expect("kvern starts")
     }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
 }
 
 /// `kvern`, started by another program, which is named with its own arguments; alone where none is.

@@ -1,0 +1,62 @@
+//! The crash harness: clients that work without a pause, a server that is killed with -9 over and over, and a judge that
+//! asks neither of them alone.
+//!
+//! [`random_kills`] kills at moments that nobody chose, while 50 and more jobs run. [`kills_at_every_write`] has the
+//! kernel's own debugger kill the server at its Nth write, sync or answer, for each N. Both end with a [`Report`], which
+//! the [judge](crate::history::check) has written. The seed of a run decides what clients and killer draw; the machine
+//! decides the rest.
+
+use std::time::Duration;
+
+mod clients;
+mod evidence;
+mod figures;
+mod functions;
+mod points;
+mod random;
+mod random_kills;
+mod report;
+
+pub use points::kills_at_every_write;
+pub use random_kills::random_kills;
+pub use report::Report;
+
+/// From so many running jobs on, a kill counts as one in the middle of the work.
+pub const BUSY: u64 = 50;
+/// For whatever runs, or waits to run, once the clients have stopped.
+const FINISH: Duration = Duration::from_secs(300);
+/// For the next moment to kill at.
+const NEXT_KILL: Duration = Duration::from_secs(120);
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Length {
+    /// Random kills.
+    pub kills: usize,
+    /// Points at which the server is killed, of each system call; none: all of them.
+    pub points: Option<usize>,
+    /// What decides all draws.
+    pub seed: u64,
+}
+
+// === impl Length ===
+
+impl Length {
+    /// The short form, or what `KILLS`, `POINTS` (a number, or `all`) and `SEED` say.
+    ///
+    /// # Panics
+    /// If one of them is not a number.
+    #[must_use]
+    pub fn from_environment(short: Self) -> Self {
+        let number = |name: &str| {
+            let text = std::env::var(name).ok()?;
+            Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+        };
+        let points = match std::env::var("POINTS").as_deref() {
+            Ok("all") => None,
+            _ => number("POINTS").map_or(short.points, |points| usize::try_from(points).ok()),
+        };
+        let kills = number("KILLS").and_then(|kills| usize::try_from(kills).ok()).unwrap_or(short.kills);
+        Self { kills, points, seed: number("SEED").unwrap_or(short.seed) }
+    }
+}

@@ -1,0 +1,151 @@
+//! What came of it: a short table, and what the judge found.
+
+use std::fmt;
+use std::io::Write;
+use std::time::Duration;
+
+use super::clients::Crowd;
+use super::evidence::{damaged, gather};
+use crate::history::{Ask, Asked, Evidence, Millis, Told, Violation, check};
+use crate::server::Server;
+
+/// Violations that are shown with all that is known of their jobs.
+const SHOWN_MAX: usize = 5;
+
+/// The table and the verdict.
+#[derive(Debug)]
+pub struct Report {
+    /// How many kills there were.
+    pub kills: usize,
+    /// How many of them came while [`super::BUSY`] or more jobs ran.
+    pub busy: usize,
+    /// The shortest time after which a job ran again whose function was killed.
+    pub function_again: Duration,
+    /// The shortest time after the restart until a job ran again whose server was killed.
+    pub server_again: Duration,
+    /// What is wrong; must be empty.
+    pub wrong: Vec<String>,
+    title: &'static str,
+    rows: Vec<(&'static str, String)>,
+}
+
+/// How long something took, each time.
+#[derive(Debug, Default)]
+pub(super) struct Times(Vec<Duration>);
+
+// === impl Report ===
+
+impl Report {
+    /// Judges what is known of a server that is quiet.
+    pub(super) fn judge(title: &'static str, server: &Server, crowd: &Crowd, lives: &[Millis]) -> Self {
+        let evidence = gather(server, crowd, lives);
+        let violations = check::check(&evidence);
+        let mut wrong: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        wrong.extend(violations.iter().take(SHOWN_MAX).map(|violation| about(violation, &evidence)));
+        wrong.extend(damaged(crowd).iter().map(|job| format!("the input of {job} is not what was sent")));
+        let (kills, busy, rows) = (lives.len() - 1, 0, Vec::new());
+        let (function_again, server_again) = (Duration::ZERO, Duration::ZERO);
+        let mut report = Self { kills, busy, function_again, server_again, wrong, title, rows };
+        report.count(&evidence, &violations);
+        report
+    }
+
+    /// Adds a line to the table.
+    pub(super) fn row(&mut self, what: &'static str, value: String) {
+        self.rows.push((what, value));
+    }
+
+    fn count(&mut self, evidence: &Evidence, violations: &[Violation]) {
+        let asked = |is_meant: fn(&Asked) -> bool| evidence.asked.iter().filter(|asked| is_meant(asked)).count();
+        let is_unknown = |asked: &&Asked| matches!(asked.told, Told::Unknown(_));
+        let lost = |is_meant: fn(&Ask) -> bool| {
+            evidence.asked.iter().filter(is_unknown).filter(|asked| is_meant(&asked.ask)).count()
+        };
+        let judged = |is_meant: fn(&Violation) -> bool| violations.iter().filter(|found| is_meant(found)).count();
+        let acknowledged = check::acknowledged(evidence);
+        self.row("jobs acknowledged", acknowledged.to_string());
+        self.row(
+            "cancels and retries acknowledged",
+            format!(
+                "{} and {}",
+                asked(|asked| matches!((&asked.ask, &asked.told), (Ask::Cancel(_), Told::Shown(_)))),
+                asked(|asked| matches!((&asked.ask, &asked.told), (Ask::Retry(_), Told::Shown(_))))
+            ),
+        );
+        self.row(
+            "answers that a kill took",
+            format!(
+                "{} of submits, {} of cancels, {} of retries",
+                lost(|ask| matches!(ask, Ask::Submit(_))),
+                lost(|ask| matches!(ask, Ask::Cancel(_))),
+                lost(|ask| matches!(ask, Ask::Retry(_)))
+            ),
+        );
+        self.row("attempts run", evidence.runs.len().to_string());
+        let (cut_off, unsettled) = (check::cut_off(evidence), check::unsettled(evidence));
+        self.row("attempts cut off by a kill", format!("{cut_off}, {unsettled} of them between end and outcome"));
+        let (lost, two) = (judged(|found| matches!(found, Violation::Lost(_))), judged(is_two_outcomes));
+        self.row("acknowledged jobs lost", lost.to_string());
+        self.row("jobs with two outcomes", two.to_string());
+        self.row("other violations", (violations.len() - lost - two).to_string());
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.title)?;
+        self.rows.iter().try_for_each(|(what, value)| writeln!(f, "  {what:<50}{value}"))?;
+        self.wrong.iter().try_for_each(|wrong| writeln!(f, "VIOLATION: {wrong}"))
+    }
+}
+
+fn is_two_outcomes(found: &Violation) -> bool {
+    matches!(found, Violation::TwoOutcomes { .. })
+}
+
+/// All that is known of the job of a violation.
+fn about(violation: &Violation, evidence: &Evidence) -> String {
+    let said = violation.to_string();
+    let concerns = |id: &str| !id.is_empty() && said.contains(id);
+    let asked = evidence.asked.iter().filter(|asked| match (&asked.ask, &asked.told) {
+        (Ask::Cancel(id) | Ask::Retry(id) | Ask::Look(id), _) | (_, Told::Accepted(id)) => concerns(id),
+        _ => false,
+    });
+    let lines = asked.map(|asked| format!("{asked:?}"));
+    let lines = lines.chain(evidence.runs.iter().filter(|run| concerns(&run.job)).map(|run| format!("{run:?}")));
+    let lines = lines.chain(evidence.listed.iter().filter(|job| concerns(&job.id)).map(|job| format!("{job:?}")));
+    let lives = format!("lives began at {:?}", evidence.lives);
+    [said.clone()].into_iter().chain(lines).chain([lives]).collect::<Vec<_>>().join("\n    ")
+}
+
+// === impl Times ===
+
+impl Times {
+    pub(super) fn push(&mut self, time: Duration) {
+        self.0.push(time);
+        self.0.sort();
+    }
+
+    /// The shortest; none is as bad as it gets.
+    pub(super) fn best(&self) -> Duration {
+        self.0.first().copied().unwrap_or(Duration::MAX)
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |at: usize| self.0.get(at).map_or(0, Duration::as_millis);
+        write!(f, "{} ms ({} to {})", millis(self.0.len() / 2), millis(0), millis(self.0.len().saturating_sub(1)))
+    }
+}
+
+/// The middle one.
+pub(super) fn median(counts: &mut [u64]) -> u64 {
+    counts.sort_unstable();
+    counts.get(counts.len() / 2).copied().unwrap_or(0)
+}
+
+/// A line for whoever watches, past the capture of tests.
+pub(super) fn progress(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
