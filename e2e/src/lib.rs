@@ -4,6 +4,7 @@
 //! they need on free ports in private directories, and stop it.
 
 pub mod browser;
+pub mod disk;
 pub mod files;
 pub mod http;
 pub mod needs;

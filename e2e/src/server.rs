@@ -188,6 +188,12 @@ impl Server {
         self.wait_until_ready();
     }
 
+    /// Starts it again without the program that it was started under.
+    pub fn restart_alone(&mut self) {
+        self.under.clear();
+        self.restart();
+    }
+
     fn wait_until_ready(&mut self) {
         until_within(START_DEADLINE, "the server to be ready", || {
             if let Some(status) = self.process.try_wait().expect("a child") {
