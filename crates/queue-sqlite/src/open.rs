@@ -27,7 +27,7 @@ use crate::schema;
 use crate::shared::Shared;
 use crate::space::{RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
-use crate::wal::Log;
+use crate::wal::{self, Log};
 use crate::writer::Writer;
 
 /// What the queue needs.
@@ -105,6 +105,7 @@ fn begin(path: &Path) -> Result<(Connection, Log, Known), OpenError> {
     let failed = |source| OpenError::of_database(path, source);
     let mut connection = schema::open_writer(path)?;
     let log = Log::watch(&mut connection).map_err(failed)?;
+    wal::settle(&connection).map_err(failed)?;
     let known = recover::begin_life(&connection).map_err(failed)?;
     Ok((connection, log, known))
 }
