@@ -137,19 +137,17 @@ impl Disk {
         run("mount", &["-o", "remount,abort", &self.argument()]);
     }
 
-    /// Its loop device as the kernel numbers it: `7:0`.
+    /// Where in the image the blocks of a file lie: first byte in the file, first byte in the image, bytes.
     ///
     /// # Panics
-    /// If there is none.
+    /// If the file has none.
     #[must_use]
-    pub fn number(&self) -> String {
-        let image = self.image().display().to_string();
-        let output =
-            Command::new("losetup").args(["--noheadings", "--output", "MAJ:MIN", "--associated", &image]).output();
-        let text = String::from_utf8(output.expect("losetup runs").stdout).expect("text");
-        let number = text.trim();
-        assert!(!number.is_empty() && !number.contains('\n'), "one device of {image}: {text}");
-        number.to_owned()
+    pub fn extents(file: &Path) -> Vec<(u64, u64, u64)> {
+        let output = Command::new("filefrag").args(["-b4096", "-v"]).arg(file).output().expect("filefrag runs");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let extents: Vec<_> = text.lines().filter_map(extent).collect();
+        assert!(!extents.is_empty(), "no extents: {text}");
+        extents
     }
 
     fn try_mount(&self) -> bool {
@@ -199,6 +197,14 @@ pub fn run(program: &str, arguments: &[&str]) {
 
 fn try_run(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// From a line like `   0:        0..     511:      34816..     35327:    512:   last,eof`, in blocks of 4 KiB.
+fn extent(line: &str) -> Option<(u64, u64, u64)> {
+    let fields: Vec<&str> = line.split(':').map(str::trim).collect();
+    let begin = |range: &str| range.split_once("..")?.0.trim().parse::<u64>().ok();
+    let blocks: u64 = fields.get(3)?.parse().ok()?;
+    Some((begin(fields.get(1)?)? << 12, begin(fields.get(2)?)? << 12, blocks << 12))
 }
 
 /// Takes all of the room of a file system, to the last byte; gives the file that has it. May be called again, for what

@@ -123,7 +123,7 @@ impl Server {
         let (arguments, under) = (owned(start.arguments), owned(start.under));
         let process = launch(&home, &data, &http, &arguments, &under);
         let mut server = Self { home, data, http, process, arguments, under, _folder: folder };
-        server.wait_until_ready();
+        server.until_ready().unwrap_or_else(|status| panic!("the server ended with {status}: {}", server.log()));
         server
     }
 
@@ -184,8 +184,16 @@ impl Server {
 
     /// Starts it again on the same data and port.
     pub fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|status| panic!("the server ended with {status}: {}", self.log()));
+    }
+
+    /// [`Server::restart`], for data that it may refuse.
+    ///
+    /// # Errors
+    /// How it ended, if it did not get ready.
+    pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
         self.process = launch(&self.home, &self.data, &self.http, &self.arguments, &self.under);
-        self.wait_until_ready();
+        self.until_ready()
     }
 
     /// Starts it again without the program that it was started under.
@@ -194,13 +202,14 @@ impl Server {
         self.restart();
     }
 
-    fn wait_until_ready(&mut self) {
+    fn until_ready(&mut self) -> Result<(), ExitStatus> {
         until_within(START_DEADLINE, "the server to be ready", || {
             if let Some(status) = self.process.try_wait().expect("a child") {
-                panic!("the server ended with {status}: {}", self.log());
+                return Some(Err(status));
             }
-            self.http.try_ask("GET", "/healthz", &[], b"").ok().filter(|answer| answer.status == 200)
-        });
+            let answer = self.http.try_ask("GET", "/healthz", &[], b"").ok();
+            answer.filter(|answer| answer.status == 200).map(|_| Ok(()))
+        })
     }
 }
 

@@ -185,5 +185,8 @@ impl Stage for FileStage {
 }
 
 fn failed(error: &std::io::Error) -> Error {
-    Error::of_io("a payload cannot be stored", error)
+    match Error::of_io("a payload cannot be stored", error) {
+        Error::Broken(why) => Error::Disk(why),
+        error => error,
+    }
 }

@@ -20,6 +20,7 @@ use crate::keys;
 use crate::lock::Lock;
 use crate::memory::Memory;
 use crate::private::{make_database, make_dir, make_own_dir};
+use crate::pulse::Pulse;
 use crate::queue::{SqliteQueue, database};
 use crate::read::Readers;
 use crate::recover::{self, Known};
@@ -86,8 +87,10 @@ impl SqliteQueue {
             hub: Hub::default(),
             clock,
             commits: Commits::default(),
+            pulse: Pulse::new(),
             blobs: BlobDir::new(&dir, known.epoch),
             space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes)),
+            room: Mutex::new(Ok(())),
             is_marking_broken: AtomicBool::new(false),
         });
         let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };

@@ -99,7 +99,10 @@ impl Writer<'_> {
             if operations.is_empty() && end.is_some() {
                 return true;
             }
-            if let Err(why) = self.round(operations) {
+            self.shared.pulse.begin();
+            let done = self.round(operations);
+            self.shared.pulse.end();
+            if let Err(why) = done {
                 self.seal(&why);
                 return false;
             }
@@ -174,7 +177,7 @@ impl Writer<'_> {
                 }
                 Err(Spoiled::Commit(error)) => {
                     let why = Error::Closed(format!("the store failed while it wrote: {error}"));
-                    let unknown = Error::Unknown(error.to_string());
+                    let unknown = Error::Unknown(format!("the store failed while it wrote: {error}"));
                     let mut memory = self.shared.memory();
                     // Before anyone hears of it: whoever does finds the store sealed.
                     memory.close(why.clone());

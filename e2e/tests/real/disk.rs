@@ -2,6 +2,7 @@
 //! of its own over a loop device, which needs root.
 
 mod fill;
+mod hung;
 mod load;
 mod lying_disk;
 mod power_cut;
