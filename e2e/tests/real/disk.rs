@@ -8,3 +8,4 @@ mod load;
 mod lying_disk;
 mod power_cut;
 mod read_only;
+mod unreadable;
