@@ -13,6 +13,7 @@ from pathlib import Path
 from . import disk, install, machine
 from .bench import Bench
 from .cases import FAILED, NOT_RUN, OK, Case, Outcome, Results
+from .filled import forget_filled
 from .progress import say
 from .report import Report
 from .rows import all_cases
@@ -31,7 +32,7 @@ def arguments(argv: list) -> argparse.Namespace:
                "was missed; 2 usage.")
     parser.add_argument("--quick", action="store_true", help="short loads, one round: does everything work?")
     parser.add_argument("--only", default="", metavar="ROW[,ROW]",
-                        help="rows or cases by the start of their name: accept, drain/kvern, latency, cost, resident")
+                        help="rows or cases by the start of their name: accept, drain/kvern, latency, cost, resident, size")
     parser.add_argument("--rounds", type=int, metavar="N", help="interleaved rounds (3, quick: 1)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of wrk (2)")
     parser.add_argument("--list", action="store_true", help="list the cases and exit")
@@ -95,9 +96,12 @@ def _locked_run(lock, options: argparse.Namespace, cases: list) -> int:
     settings, work = settings_of(options), options.work.resolve()
     needs = {name for case in cases for name in case.needs}
     tools = install.prepare(work, needs, not options.no_install, options.kvern)
-    for leftover in ("run", "failed"):
+    for leftover in ("run", "failed", "filled"):
         shutil.rmtree(work / leftover, ignore_errors=True)
-    report = run_rounds(Bench(settings, work, tools), cases)
+    try:
+        report = run_rounds(Bench(settings, work, tools), cases)
+    finally:
+        forget_filled(work)
     whole = settings.form == "full" and not options.only and settings.rounds >= FULL.rounds
     target = PUBLISHED if whole else work / "report"
     report.write(target)

@@ -27,6 +27,8 @@ class Settings:
     drain_celery_jobs: int
     drain_bullmq_jobs: int
     backlog_jobs: int
+    queued_many_jobs: int
+    queued_most_jobs: int
     start_ups: int
     durable_ids: int
 
@@ -44,6 +46,8 @@ FULL = Settings(
     drain_celery_jobs=5_000,
     drain_bullmq_jobs=50_000,
     backlog_jobs=1_000_000,
+    queued_many_jobs=1_000_000,
+    queued_most_jobs=10_000_000,
     start_ups=11,
     durable_ids=20_000,
 )
@@ -61,6 +65,8 @@ QUICK = Settings(
     drain_celery_jobs=500,
     drain_bullmq_jobs=5_000,
     backlog_jobs=20_000,
+    queued_many_jobs=100_000,
+    queued_most_jobs=200_000,
     start_ups=3,
     durable_ids=4_000,
 )

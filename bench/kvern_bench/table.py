@@ -14,13 +14,14 @@ REFERENCES = {
     "latency": (("latency/celery-everysec", "Celery"),),
     "cost": (("cost/article-always", "article, always"),),
     "resident": (),
+    "size": (("size/kvern-0", "empty"),),
 }
 HEADER = ("row", "case", "median", "p50 ms", "p99 ms", "ratio", "CPU cores: server, load, others", "rounds")
 
 
 def headline(case: Case) -> tuple:
     """The figure that stands for a case: (name of the value, how it is written)."""
-    if case.row in ("accept", "drain"):
+    if case.row in ("accept", "drain", "size"):
         return "rate", lambda value: f"{value:,.0f} /s"
     if case.row == "latency" or case.key == "resident/kvern-start":
         return "p50_ms", lambda value: f"{value:.2f} ms"
@@ -50,6 +51,9 @@ def _line(case: Case, results: Results) -> tuple:
 EXTRAS: dict[str, Callable[[float], str]] = {
     "drained_rate": lambda value: f"drains {value:,.0f} /s meanwhile",
     "accepts_per_fsync": lambda value: f"{value:.1f} accepts/fsync",
+    "keyed_rate": lambda value: f"{value:,.0f} /s with a key each",
+    "backlog_drained_rate": lambda value: f"drains {value:,.0f} /s",
+    "ready_ms": lambda value: f"{value:.1f} ms to /readyz",
     "slowest_window_rate": lambda value: f"slowest window {value:,.0f} /s",
     "median_window_rate": lambda value: f"median window {value:,.0f} /s",
     "resident_max_bytes": lambda value: f"at most {value / 2**20:.1f} MiB resident",

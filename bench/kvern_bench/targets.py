@@ -1,4 +1,4 @@
-"""The figures to reach, one row each: what is compared, the bar, and the verdict. The bars come from issue 2.
+"""The figures to reach, one row each: what is compared, the bar, and the verdict. The bars come from the issues.
 
 On a slow disk (fsync p50 above 0.3 ms) the bars that compare durable accepts with something that does not fsync are
 replaced by one that is relative to the disk. The replaced rows stay in the table, without a verdict.
@@ -100,6 +100,16 @@ def _in_mib(case: str, name: str) -> Callable[[Measured], Optional[float]]:
     return measure
 
 
+def _keyed_share(measured: Measured) -> Optional[float]:
+    keyed, plain = measured.median(MOST, "keyed_rate"), measured.median(EMPTY, "rate")
+    return keyed / plain if keyed is not None and plain else None
+
+
+def _resident_growth(measured: Measured) -> Optional[float]:
+    most, few = measured.median(MOST, "resident_bytes"), measured.median(EMPTY, "resident_bytes")
+    return (most - few) / MIB if most is not None and few is not None else None
+
+
 def _drain_promises(handler: str, case: str) -> list[Target]:
     return [Target(f"{handler}: {name}", lambda m, value=value: m.worst(case, value), constant(0), False, "",
                    (case,), promise=True)
@@ -109,6 +119,7 @@ def _drain_promises(handler: str, case: str) -> list[Target]:
 
 TRACED = "accept/kvern-strace-64"
 PAUSED, DRAINING, MANY = "accept/kvern-paused-64", "accept/kvern-draining-64", "accept/kvern-paused-2000"
+EMPTY, MOST = "size/kvern-0", "size/kvern-10m"
 NGINX, BULLMQ = "accept/nginx-64", "drain/bullmq-everysec"
 TARGETS = [
     Target("durable accepts, function paused, against Nginx's static 202",
@@ -147,6 +158,16 @@ TARGETS = [
            ("resident/kvern-start",)),
     Target("resident after one million queued jobs", _in_mib("resident/kvern-backlog", "resident_bytes"), constant(128),
            False, "MiB", ("resident/kvern-backlog",)),
+    Target("accepts with ten million queued jobs, against none", lambda m: m.ratio("rate", MOST, EMPTY), constant(0.75),
+           True, "x", (MOST, EMPTY)),
+    Target("accepts with a key each and ten million such jobs, against no keys and none", _keyed_share, constant(0.5),
+           True, "x", (MOST, EMPTY)),
+    Target("drain with ten million queued jobs, against few", lambda m: m.ratio("backlog_drained_rate", MOST, EMPTY),
+           constant(0.75), True, "x", (MOST, EMPTY)),
+    Target("resident with ten million queued jobs, above that with few", _resident_growth, constant(64), False, "MiB",
+           (MOST, EMPTY)),
+    Target("restart to /readyz with ten million queued jobs", lambda m: m.median(MOST, "ready_ms"), constant(2000),
+           False, "ms", (MOST,)),
     Target("accepts per fsync, by Kvern's metric (each of 64 connections waits for its fsync)",
            lambda m: m.worst(PAUSED, "accepts_per_fsync"), constant(64), False, "", (PAUSED,), promise=True),
     Target("accepts per fsync, counted by strace", lambda m: m.worst(TRACED, "accepts_per_fsync"), constant(64),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from pathlib import Path
 
 from .service import BenchFailure
@@ -16,11 +17,12 @@ ANSWER_SECONDS_MAX = 10
 
 def post_load(url: str, body_file: Path, seconds: int, connections: int, threads: int) -> dict[str, float]:
     """Posts the body as fast as `connections` allow. `rate` counts only answers below 400."""
-    figures = _run("submit.lua", url, body_file, seconds, connections, threads)
-    accepted = figures["requests"] - figures["status_errors"]
-    figures["accepted"] = accepted
-    figures["rate"] = accepted / figures["seconds"]
-    return figures
+    return _rated(_run("submit.lua", url, body_file, seconds, connections, threads))
+
+
+def post_keyed_load(url: str, body_file: Path, seconds: int, connections: int, threads: int) -> dict[str, float]:
+    """As `post_load`, each request with an idempotency key that was never used before."""
+    return _rated(_run("keyed.lua", url, body_file, seconds, connections, threads, uuid.uuid4().hex))
 
 
 def count_statuses(url: str, body_file: Path, seconds: int, connections: int, threads: int) -> dict[str, int]:
@@ -29,9 +31,15 @@ def count_statuses(url: str, body_file: Path, seconds: int, connections: int, th
     return {key: int(value) for key, value in figures.items() if key.isdigit()}
 
 
-def _run(script: str, url: str, body_file: Path, seconds: int, connections: int, threads: int) -> dict[str, float]:
+def _rated(figures: dict[str, float]) -> dict[str, float]:
+    accepted = figures["requests"] - figures["status_errors"]
+    return {**figures, "accepted": accepted, "rate": accepted / figures["seconds"]}
+
+
+def _run(script: str, url: str, body_file: Path, seconds: int, connections: int, threads: int,
+         *more: str) -> dict[str, float]:
     argv = ["wrk", f"-t{min(threads, connections)}", f"-c{connections}", f"-d{seconds}s",
-            "--timeout", f"{ANSWER_SECONDS_MAX}s", "-s", str(SCRIPTS / script), url, "--", str(body_file)]
+            "--timeout", f"{ANSWER_SECONDS_MAX}s", "-s", str(SCRIPTS / script), url, "--", str(body_file), *more]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None

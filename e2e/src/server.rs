@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -28,9 +29,17 @@ pub struct Server {
     /// The way to it.
     pub http: Http,
     process: Child,
+    way: Way,
+    folder: TempDir,
+}
+
+/// How it is started each time.
+#[derive(Debug)]
+struct Way {
     arguments: Vec<String>,
     under: Vec<String>,
-    _folder: TempDir,
+    binary: PathBuf,
+    socket: Option<TcpListener>,
 }
 
 /// How a server is started.
@@ -46,7 +55,12 @@ pub struct Start<'a> {
     pub under: &'a [&'a str],
     /// The data directory, if it is to be elsewhere.
     pub data: Option<&'a Path>,
+    /// Whether we listen, and pass it the socket, as systemd does.
+    pub passes_socket: bool,
 }
+
+/// A shell that starts its arguments with its own stdin as the socket that is passed to them (sd_listen_fds(3)).
+pub const PASS_SOCKET: [&str; 4] = ["sh", "-c", "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\" 3<&0 </dev/null", "sh"];
 
 /// The binary under test: beside the test's own, built first by `make test`, or by `cargo build` here.
 ///
@@ -120,9 +134,14 @@ impl Server {
         }
         let http = Http { address: SocketAddr::from(([127, 0, 0, 1], free_port())) };
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (arguments, under) = (owned(start.arguments), owned(start.under));
-        let process = launch(&home, &data, &http, &arguments, &under);
-        let mut server = Self { home, data, http, process, arguments, under, _folder: folder };
+        let way = Way {
+            arguments: owned(start.arguments),
+            under: owned(if start.passes_socket { &PASS_SOCKET } else { start.under }),
+            binary: kvern().to_owned(),
+            socket: start.passes_socket.then(|| TcpListener::bind(http.address).expect("a free port")),
+        };
+        let process = way.launch(&home, &data, &http);
+        let mut server = Self { home, data, http, process, way, folder };
         server.until_ready().unwrap_or_else(|status| panic!("the server ended with {status}: {}", server.log()));
         server
     }
@@ -192,14 +211,24 @@ impl Server {
     /// # Errors
     /// How it ended, if it did not get ready.
     pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
-        self.process = launch(&self.home, &self.data, &self.http, &self.arguments, &self.under);
+        self.process = self.way.launch(&self.home, &self.data, &self.http);
         self.until_ready()
     }
 
     /// Starts it again without the program that it was started under.
     pub fn restart_alone(&mut self) {
-        self.under.clear();
+        self.way.under.clear();
         self.restart();
+    }
+
+    /// From the next start on it is another binary at another place: a copy of the one under test.
+    ///
+    /// # Panics
+    /// If it cannot be copied.
+    pub fn upgrade(&mut self) {
+        let binary = self.folder.path().join("kvern-upgraded");
+        std::fs::copy(&self.way.binary, &binary).expect("a copy");
+        self.way.binary = binary;
     }
 
     fn until_ready(&mut self) -> Result<(), ExitStatus> {
@@ -224,26 +253,35 @@ impl Drop for Server {
     }
 }
 
-/// `kvern`, started by another program, which is named with its own arguments; alone where none is.
-pub fn kvern_under(under: &[impl AsRef<OsStr>]) -> Command {
-    let Some((program, its_own)) = under.split_first() else { return Command::new(kvern()) };
-    let mut command = Command::new(program);
-    command.args(its_own).arg(kvern());
-    command
+// === impl Way ===
+
+impl Way {
+    fn launch(&self, home: &Path, data: &Path, http: &Http) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(log_file(home)).expect("a log file");
+        let socket = self.socket.as_ref().map(|socket| OwnedFd::from(socket.try_clone().expect("a descriptor")));
+        started_by(&self.under, &self.binary)
+            .args(["serve", "--listen", &http.address.to_string(), "--data"])
+            .arg(data)
+            .args(&self.arguments)
+            .current_dir(home)
+            .stdin(socket.map_or_else(Stdio::null, Stdio::from))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("kvern starts")
+    }
 }
 
-fn launch(home: &Path, data: &Path, http: &Http, arguments: &[String], under: &[String]) -> Child {
-    let log = std::fs::File::options().create(true).append(true).open(log_file(home)).expect("a log file");
-    kvern_under(under)
-        .args(["serve", "--listen", &http.address.to_string(), "--data"])
-        .arg(data)
-        .args(arguments)
-        .current_dir(home)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("kvern starts")
+/// `kvern`, started by another program, which is named with its own arguments; alone where none is.
+pub fn kvern_under(under: &[impl AsRef<OsStr>]) -> Command {
+    started_by(under, kvern())
+}
+
+fn started_by(under: &[impl AsRef<OsStr>], binary: &Path) -> Command {
+    let Some((program, its_own)) = under.split_first() else { return Command::new(binary) };
+    let mut command = Command::new(program);
+    command.args(its_own).arg(binary);
+    command
 }
 
 fn log_file(home: &Path) -> PathBuf {

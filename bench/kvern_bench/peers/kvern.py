@@ -35,11 +35,11 @@ class KvernServer:
         self._binary, self._directory = binary, directory
         self.trace_file: Optional[Path] = directory / "kvern.strace" if trace else None
         self.data = directory / "data"
-        self._project = directory / "project"
-        self._project.mkdir()
+        self.project = directory / "project"
+        self.project.mkdir()
         for source in WORKLOADS.glob("noop.*"):
-            shutil.copy(source, self._project)
-        (self._project / "kvern.toml").write_text(manifest(handler, processes))
+            shutil.copy(source, self.project)
+        (self.project / "kvern.toml").write_text(manifest(handler, processes))
         self.ready_seconds = 0.0
         self._service: Optional[Service] = None
         self._metrics_connection: Optional[http.client.HTTPConnection] = None
@@ -50,7 +50,7 @@ class KvernServer:
         """Starts the server and notes how long /readyz took to say 200."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1/functions/{FUNCTION}/jobs"
-        argv = [str(self._binary), "serve", "--config", str(self._project / "kvern.toml"),
+        argv = [str(self._binary), "serve", "--config", str(self.project / "kvern.toml"),
                 "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
         start = time.monotonic()
         self._service = Service("kvern", argv, self._directory, _environment(), self.trace_file)

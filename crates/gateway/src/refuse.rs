@@ -73,7 +73,7 @@ pub(crate) fn failed(function: &FunctionName, failure: Failure) -> Problem {
 /// The stored bytes are not those that came.
 pub(crate) fn damaged(id: JobId) -> Problem {
     Problem::new(Code::Damaged, format!("the stored bytes of job {id} do not match their checksum"))
-        .hint("the server's disk or memory is failing; look at its log, and restore from a backup")
+        .hint("the disk or memory of the server is failing: `kvern doctor` there names all jobs concerned")
         .about(id)
 }
 

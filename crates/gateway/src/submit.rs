@@ -33,9 +33,6 @@ impl Gateway {
         body: Incoming,
     ) -> Result<Submitted, Problem> {
         let began = tokio::time::Instant::now();
-        if self.is_stopping() {
-            return Err(crate::refuse::stopping());
-        }
         let content_type = content_type(headers)?;
         let key = idempotency_key(headers)?;
         let function = &entry.function;

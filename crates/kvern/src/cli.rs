@@ -73,6 +73,15 @@ pub(crate) enum Verb {
     New(New),
     /// Tell a running server to read its kvern.toml and code again.
     Reload(Reload),
+    /// Look for damage in a data directory, beside its server or without one, and say what to do.
+    Doctor(Doctor),
+    /// Copy a data directory while its server works, or look at such a copy.
+    Backup {
+        #[command(subcommand)]
+        verb: BackupVerb,
+    },
+    /// Bring a backup back, as a data directory.
+    Restore(Restore),
     /// Ask a server whether it lives; for container health checks.
     Healthcheck(Healthcheck),
     /// Print a fresh token for KVERN_TOKEN.
@@ -109,7 +118,7 @@ pub(crate) struct Serve {
     /// The manifest.
     #[arg(long, env = "KVERN_CONFIG", value_name = "FILE", default_value = "kvern.toml")]
     pub(crate) config: PathBuf,
-    /// Where to listen [default: 127.0.0.1:8080].
+    /// Where to listen [default: the socket that systemd passes in, or 127.0.0.1:8080].
     #[arg(long, env = "KVERN_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
     /// The data directory [default: /var/lib/kvern for root, ~/.local/share/kvern otherwise].
@@ -294,6 +303,42 @@ pub(crate) enum Template {
 #[derive(Debug, Args)]
 pub(crate) struct Reload {
     /// The data directory of the server.
+    #[arg(long, env = "KVERN_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// `kvern doctor`
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// The data directory.
+    #[arg(long, env = "KVERN_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// `kvern backup …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupVerb {
+    /// Make a backup in a new or empty directory. A server goes on working.
+    Create {
+        /// Where to.
+        dir: PathBuf,
+        /// The data directory.
+        #[arg(long, env = "KVERN_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Read all of a backup and say whether it is whole.
+    Verify {
+        /// Where it is.
+        dir: PathBuf,
+    },
+}
+
+/// `kvern restore`
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup.
+    pub(crate) backup: PathBuf,
+    /// The data directory to make, new or empty.
     #[arg(long, env = "KVERN_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@ mod lone;
 mod manifest;
 mod noise;
 mod observe;
+mod passed;
 mod plain;
 mod port;
 mod print;
@@ -20,6 +21,8 @@ mod reloads;
 mod secrecy;
 mod show;
 mod signals;
+mod supervisor;
+mod upkeep;
 mod verbs;
 mod wait;
 mod watch;
@@ -32,6 +35,10 @@ use clap::{CommandFactory, Parser};
 use crate::cli::{Cli, Verb};
 use crate::exit::{Outcome, Stop};
 
+/// Most threads that wait for the disk at once. More would not make it faster, and each costs a stack and its share of the
+/// allocator's pages: with as many as uploads, an upload took up to 160 KiB.
+const DISK_THREADS_MAX: usize = 16;
+
 /// See `docs/decisions/dep-mimalloc.md`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,7 +50,11 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == "__jail") {
         return kvern_runtime::jail_main();
     }
-    match run(&Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return print::command_line(&told),
+    };
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
             print::say(&stop.to_string());
@@ -55,7 +66,11 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Outcome {
     let global = &cli.global;
     match &cli.verb {
-        Verb::Serve(serve) => server_runtime()?.block_on(verbs::serve::run(global, serve)),
+        Verb::Serve(serve) => {
+            // Before anything is opened: it is known by its number.
+            let passed = passed::take()?;
+            server_runtime()?.block_on(verbs::serve::run(global, serve, passed))
+        }
         Verb::Dev(dev) => server_runtime()?.block_on(verbs::dev::run(global, dev)),
         Verb::Invoke(invoke) => client_runtime()?.block_on(verbs::invoke::run(global, invoke)),
         Verb::Jobs { verb } => client_runtime()?.block_on(verbs::jobs::run(global, verb)),
@@ -65,6 +80,9 @@ fn run(cli: &Cli) -> Outcome {
         Verb::Check(check) => verbs::check::run(global, check),
         Verb::New(new) => verbs::new::run(global, new),
         Verb::Reload(reload) => verbs::reload::run(global, reload),
+        Verb::Doctor(doctor) => verbs::doctor::run(global, doctor),
+        Verb::Backup { verb } => verbs::backup::run(global, verb),
+        Verb::Restore(restore) => verbs::restore::run(global, restore),
         Verb::Token => verbs::token::run(global),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -77,8 +95,9 @@ fn run(cli: &Cli) -> Outcome {
 
 fn server_runtime() -> Result<tokio::runtime::Runtime, Stop> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // A blocking thread that has nothing to do is memory that an idle server need not hold.
-    Ok(builder.enable_all().thread_keep_alive(std::time::Duration::from_secs(1)).build()?)
+    builder.enable_all().max_blocking_threads(DISK_THREADS_MAX);
+    // One that has nothing to do is memory that an idle server need not hold.
+    Ok(builder.thread_keep_alive(std::time::Duration::from_secs(1)).build()?)
 }
 
 fn client_runtime() -> Result<tokio::runtime::Runtime, Stop> {

@@ -3,8 +3,9 @@
 //! What jobs say is in most of it, so whatever is not the raw bytes of a job goes through [`plain`].
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
 
-use crate::exit::Stop;
+use crate::exit::{Code, Stop};
 use crate::plain::{plain, plain_but_styles, plain_json, take_plain};
 
 /// Writes data for programs or pipes.
@@ -26,6 +27,21 @@ fn piece(bytes: &[u8]) {
 fn write(bytes: &[u8]) -> bool {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    is_taken(written)
+}
+
+/// What the command line is told before any verb: the help that it asks for, or what is wrong with it.
+pub(crate) fn command_line(told: &clap::Error) -> ExitCode {
+    let written = told.print().and_then(|()| std::io::stdout().flush());
+    if told.use_stderr() {
+        return Code::Usage.into();
+    }
+    is_taken(written);
+    ExitCode::SUCCESS
+}
+
+/// False if the reader has gone.
+fn is_taken(written: std::io::Result<()>) -> bool {
     let Err(error) = written else { return true };
     if error.kind() == ErrorKind::BrokenPipe {
         return false;

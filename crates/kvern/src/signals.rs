@@ -1,4 +1,5 @@
-//! The signals that a server hears: TERM and INT stop it, a second one stops it now, HUP reloads.
+//! The signals that a server hears: TERM and INT stop it, a second one stops it now, USR1 reloads, and so
+//! does HUP where it does not mean that the terminal has gone.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,15 +28,32 @@ pub(crate) fn stop_on_signal(shutdown: CancellationToken) -> Outcome {
     Ok(())
 }
 
-/// Hears HUP.
-pub(crate) fn hup() -> std::io::Result<Signal> {
-    signal(SignalKind::hangup())
+/// Hears that a reload is asked for.
+pub(crate) struct Reload {
+    usr1: Signal,
+    hup: Option<Signal>,
 }
 
-async fn either(term: &mut Signal, int: &mut Signal) {
+/// From now on neither signal ends us; without `with_hup`, HUP does.
+pub(crate) fn reload(with_hup: bool) -> std::io::Result<Reload> {
+    let hup = with_hup.then(|| signal(SignalKind::hangup())).transpose()?;
+    Ok(Reload { usr1: signal(SignalKind::user_defined1())?, hup })
+}
+
+impl Reload {
+    /// Waits for the next time.
+    pub(crate) async fn wait(&mut self) {
+        match &mut self.hup {
+            Some(hup) => either(&mut self.usr1, hup).await,
+            None => _ = self.usr1.recv().await,
+        }
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
     // Both only say that a signal came: whichever is dropped has lost nothing.
     tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        _ = one.recv() => {}
+        _ = other.recv() => {}
     }
 }

@@ -1,6 +1,5 @@
 //! Puts the server together: the only file that names concrete adapters.
 
-use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,9 @@ use kvern_core::FunctionName;
 use kvern_gateway::{Conditions, Functions, HistogramReading, HistogramValues, Metrics};
 use kvern_manifest::Manifest;
 use kvern_queue::{Clock, Queue};
-use kvern_queue_sqlite::{BOUNDS_US, OpenError, SqliteQueue};
+/// How jobs are kept on this disk, for the verbs that look after it.
+pub(crate) use kvern_queue_sqlite as kept;
+use kvern_queue_sqlite::{BOUNDS_US, BackupError, OpenError, SqliteQueue};
 use kvern_runtime::{ProcessRuntime, prepare, process};
 use kvern_worker::{Loaded, Worker};
 use tokio::net::TcpListener;
@@ -240,17 +241,40 @@ async fn watch_queue(queue: &dyn Queue, shutdown: CancellationToken) -> Option<k
 async fn open_queue(data: &Path, clock: Clock) -> Result<Arc<SqliteQueue>, Stop> {
     let options = kvern_queue_sqlite::Options { dir: data.to_owned(), clock };
     let opened = tokio::task::spawn_blocking(move || SqliteQueue::open(options)).await;
-    opened.map_err(|panicked| Stop::failed(panicked.to_string()))?.map_err(|error| {
-        let code = match error {
-            OpenError::InUse { .. } | OpenError::Newer { .. } | OpenError::Foreign { .. } => Code::Conflict,
-            _ => Code::Failed,
-        };
-        let stop = Stop::new(code, error.to_string());
-        match error.source() {
-            Some(source) => stop.hint(format!("the system says: {source}")),
-            None => stop,
-        }
-    })
+    opened.map_err(|panicked| Stop::failed(panicked.to_string()))?.map_err(|error| cannot_open(&error))
+}
+
+/// Why the data directory cannot be used.
+pub(crate) fn cannot_open(error: &OpenError) -> Stop {
+    let code = match error {
+        OpenError::Newer { .. } => Code::Usage,
+        OpenError::InUse { .. }
+        | OpenError::Foreign { .. }
+        | OpenError::Backup { .. }
+        | OpenError::Unfinished { .. } => Code::Conflict,
+        _ => Code::Failed,
+    };
+    with_source(Stop::new(code, error.to_string()), error)
+}
+
+/// Why a data directory or a backup cannot be checked, copied or restored.
+pub(crate) fn cannot_keep(error: &BackupError) -> Stop {
+    let code = match error {
+        BackupError::Open(error) => return cannot_open(error),
+        BackupError::NoData { .. } | BackupError::NoBackup { .. } => Code::NotFound,
+        BackupError::NotEmpty { .. } => Code::Conflict,
+        BackupError::Inside { .. } | BackupError::Newer { .. } => Code::Usage,
+        BackupError::NotAllowed { .. } => Code::NotAllowed,
+        _ => Code::Failed,
+    };
+    with_source(Stop::new(code, error.to_string()), error)
+}
+
+fn with_source(stop: Stop, error: &dyn std::error::Error) -> Stop {
+    match error.source() {
+        Some(source) => stop.hint(format!("the system says: {source}")),
+        None => stop,
+    }
 }
 
 async fn open_runtime(data: &Path) -> Result<Arc<ProcessRuntime>, Stop> {

@@ -51,8 +51,18 @@ CREATE TABLE jobs (
     input         NOT NULL
 );
 
--- The one index: ready order, due times, history lists and retention.
-CREATE INDEX place ON jobs (function, rank, pos);
+-- The one index: ready order, due times, history lists and retention. A job of rank 9 is not in it: it was queued with
+-- the default priority and has not moved since, and `arrivals` finds it. See src/arrivals.rs.
+CREATE INDEX place ON jobs (function, rank, pos) WHERE rank > 9;
+
+-- Where the jobs of a function lie that one commit accepted: all of rank 9 from `first` to `last`. What else lies there
+-- belongs to other functions or has moved. A row goes once none of its jobs has rank 9.
+CREATE TABLE arrivals (
+    function INTEGER NOT NULL,
+    first    INTEGER NOT NULL,
+    last     INTEGER NOT NULL,
+    PRIMARY KEY (function, first)
+) WITHOUT ROWID;
 
 CREATE TABLE results (
     seq          INTEGER PRIMARY KEY,

@@ -1,13 +1,13 @@
 //! Blobs: payloads too large for a row, as files beside the database.
 //!
 //! A file is whole and on disk, and so is its name, before a row that names it commits; it is removed after the row's
-//! removal has committed. What a crash leaves behind in between has no row and is removed at the next start. The name
+//! removal has committed, and not while a backup copies (see [`crate::hold`]). What a crash leaves behind in between has no row and is removed at the next start. The name
 //! begins with the life of the queue in which it was made, so that this never touches a file of the present life.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -15,6 +15,8 @@ use kvern_core::limits::INLINE_BYTES_MAX;
 use kvern_queue::{Blob, Error, Payload, Stage, Staged};
 use rusqlite::Connection;
 use tokio::io::AsyncWriteExt;
+
+use crate::hold::Removal;
 
 /// What tokio's file keeps of a write. By default it grows to the largest one and stays, for each upload.
 const FILE_BUFFER_BYTES_MAX: usize = 16 << 10;
@@ -25,6 +27,8 @@ pub(crate) struct BlobDir {
     dir: Arc<Path>,
     epoch: u64,
     made: Arc<AtomicU64>,
+    /// Files that are to go once no backup copies any more.
+    held_up: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 /// A payload on its way.
@@ -47,7 +51,7 @@ enum Held {
 impl BlobDir {
     /// The folder in this data directory, in this life of the queue.
     pub(crate) fn new(data: &Path, epoch: u64) -> Self {
-        Self { dir: data.join("blobs").into(), epoch, made: Arc::default() }
+        Self { dir: data.join("blobs").into(), epoch, made: Arc::default(), held_up: Arc::default() }
     }
 
     /// Where the files are.
@@ -86,16 +90,22 @@ impl BlobDir {
         FileStage { dir: self.clone(), bytes: 0, crc32c: 0, held: Held::Inline(BytesMut::new()) }
     }
 
-    /// Removes a file that no row names. One that stays for now goes at the next start.
-    pub(crate) fn remove(&self, path: &Path) {
-        if path.parent() != Some(self.dir()) {
+    /// Removes files that no row names, now or once no backup copies any more. What stays for now goes at the next start.
+    pub(crate) fn remove(&self, files: impl IntoIterator<Item = PathBuf>) {
+        // A list of paths is whole at any time.
+        let mut going = self.held_up.lock().unwrap_or_else(PoisonError::into_inner);
+        going.extend(files.into_iter().filter(|path| path.parent() == Some(self.dir())));
+        if going.is_empty() {
             return;
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %path.display(), "a file that is no longer needed cannot be removed");
+        let Some(_removal) = Removal::now(self.dir()) else { return };
+        for path in going.drain(..) {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, path = %path.display(), "a file that is no longer needed cannot be removed");
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 
@@ -106,8 +116,7 @@ impl BlobDir {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let epoch = name.split_once('-').and_then(|(epoch, _)| u64::from_str_radix(epoch, 16).ok());
-            if epoch.is_none_or(|epoch| epoch >= self.epoch) {
+            if life_of(name).is_none_or(|epoch| epoch >= self.epoch) {
                 continue;
             }
             let is_named = connection
@@ -115,6 +124,7 @@ impl BlobDir {
                 .and_then(|mut statement| statement.exists([name]))
                 .map_err(std::io::Error::other)?;
             if !is_named {
+                let _removal = Removal::wait(&self.dir)?;
                 std::fs::remove_file(entry.path())?;
                 removed += 1;
             }
@@ -182,6 +192,12 @@ impl Stage for FileStage {
         synced.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| failed(&error))?;
         Ok(Payload::Blob(Blob { path, bytes, crc32c, staged }))
     }
+}
+
+/// The life of the queue in which a file was made; none if it is not a file of ours.
+pub(crate) fn life_of(name: &str) -> Option<u64> {
+    let (epoch, _) = name.split_once('-')?;
+    u64::from_str_radix(epoch, 16).ok()
 }
 
 fn failed(error: &std::io::Error) -> Error {

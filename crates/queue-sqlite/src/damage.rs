@@ -24,13 +24,14 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &BTreeSet<JobId>) -> 
     for id in damaged {
         let Ok(stored) = tx.find(*id)? else { continue };
         let (function, mut job) = (usize::try_from(stored.function).unwrap_or(usize::MAX), stored.job);
-        if job.state != State::Queued || !hold_back(tx, function, &job) {
+        let from = job.state;
+        if !matches!(from, State::Queued | State::Scheduled) || !hold_back(tx, function, &job) {
             continue;
         }
         if record::fail_damaged(&mut job, tx.now).is_err() {
             continue;
         }
-        tx.move_job(function, State::Queued, &job, &ResultRow::default())?;
+        tx.move_job(function, from, &job, &ResultRow::default())?;
         failed.push(Failed { function, job });
     }
     Ok(failed)

@@ -8,7 +8,7 @@ use rusqlite::{Result as SqlResult, params};
 
 use crate::effects::Effects;
 use crate::memory::{Memory, NEVER};
-use crate::rank::Rank;
+use crate::rank::{Rank, in_index};
 use crate::rows::stored_time;
 use crate::sweep::limit;
 use crate::transaction::Transaction;
@@ -16,6 +16,12 @@ use crate::window::Place;
 
 /// Most jobs queued in one transaction because they came due.
 pub(crate) const DUE_JOBS_MAX: usize = 512;
+
+pub(crate) const FIRST_SCHEDULED: &str = concat!(
+    "SELECT pos, seq, random, priority FROM jobs WHERE function = ?1 AND rank = ?2 AND ",
+    in_index!(),
+    " ORDER BY pos, seq LIMIT ?3"
+);
 
 /// What came due, and when the next job will.
 #[derive(Debug)]
@@ -58,9 +64,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
 }
 
 fn first_scheduled(tx: &Transaction<'_, '_>, function: usize, most: usize) -> SqlResult<Vec<(i64, JobId, u8)>> {
-    let sql =
-        "SELECT pos, seq, random, priority FROM jobs WHERE function = ?1 AND rank = ?2 ORDER BY pos, seq LIMIT ?3";
-    let mut statement = tx.desk.connection.prepare_cached(sql)?;
+    let mut statement = tx.desk.connection.prepare_cached(FIRST_SCHEDULED)?;
     let rank = Rank::of(State::Scheduled, 0).get();
     let rows = statement.query_map(params![function.cast_signed() as i64, rank, limit(most)], |row| {
         let sequence = Sequence::from_bits(row.get::<_, i64>(1)?.cast_unsigned());

@@ -60,8 +60,6 @@ impl Effects {
         shared.tell(&self.moved);
         self.moved.clear();
         self.payloads.clear();
-        for file in self.files.drain(..) {
-            shared.blobs.remove(&file);
-        }
+        shared.blobs.remove(self.files.drain(..));
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::checksum::is_damage;
 use crate::full::is_full;
 
 /// Why a data directory cannot be opened. The text ends with what to try.
@@ -49,8 +50,34 @@ pub enum OpenError {
         /// Its version.
         found: &'static str,
     },
-    /// The database is damaged or cannot be read.
-    #[error("cannot open the database {}; if it is damaged, restore a backup", path.display())]
+    /// A backup stays as it is.
+    #[error("{} is a backup: restore it into another directory with `kvern restore`, and start there", dir.display())]
+    Backup {
+        /// Where it is.
+        dir: PathBuf,
+    },
+    /// A restore or a backup that was cut off.
+    #[error(
+        "a copy into {} was begun and not finished; remove the directory, and restore the backup again into a new one",
+        dir.display()
+    )]
+    Unfinished {
+        /// Where it is.
+        dir: PathBuf,
+    },
+    /// The database is not what was written.
+    #[error(
+        "the database {} is damaged; `kvern doctor --data {dir}` says what is, `kvern restore BACKUP --data NEW_DIR` brings \
+         back the last backup", path.display(), dir = folder(path)
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The database cannot be read.
+    #[error("cannot open the database {}; `kvern doctor --data {dir}` says more", path.display(), dir = folder(path))]
     Database {
         /// The database.
         path: PathBuf,
@@ -73,10 +100,18 @@ pub enum OpenError {
 impl OpenError {
     /// What SQLite says of a database that is being opened.
     pub(crate) fn of_database(path: &Path, source: rusqlite::Error) -> Self {
-        let is_full = is_full(&source, path);
+        let (is_full, is_damaged) = (is_full(&source, path), is_damage(&source));
         let path = path.to_owned();
-        if is_full { Self::Full { path, source } } else { Self::Database { path, source } }
+        match (is_full, is_damaged) {
+            (true, _) => Self::Full { path, source },
+            (false, true) => Self::Damaged { path, source },
+            (false, false) => Self::Database { path, source },
+        }
     }
+}
+
+fn folder(path: &Path) -> std::path::Display<'_> {
+    path.parent().unwrap_or(path).display()
 }
 
 fn by(pid: Option<u32>) -> String {

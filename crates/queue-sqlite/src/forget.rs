@@ -7,10 +7,17 @@ use kvern_core::{JobId, State, UnixMs};
 use rusqlite::{OptionalExtension, Result as SqlResult, params};
 
 use crate::keys;
-use crate::rank::Rank;
+use crate::rank::{Rank, in_index};
 use crate::rows::stored_time;
 use crate::sweep::limit;
 use crate::transaction::Transaction;
+
+pub(crate) const OLDEST: &str = concat!(
+    "SELECT seq, random, key, CASE typeof(input) WHEN 'text' THEN input END, past FROM jobs \
+     WHERE function = ?1 AND rank = ?2 AND pos <= ?3 AND ",
+    in_index!(),
+    " ORDER BY pos, seq LIMIT ?4"
+);
 
 /// A job to forget.
 struct Finished {
@@ -53,9 +60,7 @@ fn oldest(
     before: UnixMs,
     most: usize,
 ) -> SqlResult<Vec<Finished>> {
-    let sql = "SELECT seq, random, key, CASE typeof(input) WHEN 'text' THEN input END, past FROM jobs \
-         WHERE function = ?1 AND rank = ?2 AND pos <= ?3 ORDER BY pos, seq LIMIT ?4";
-    let mut statement = tx.desk.connection.prepare_cached(sql)?;
+    let mut statement = tx.desk.connection.prepare_cached(OLDEST)?;
     let values = params![function.cast_signed() as i64, rank.get(), stored_time(before), limit(most)];
     let rows = statement.query_map(values, |row| {
         let key: i64 = row.get(0)?;

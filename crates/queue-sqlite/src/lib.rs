@@ -24,6 +24,7 @@ mod transaction;
 mod wal;
 mod writer;
 
+mod arrivals;
 mod keys;
 mod log;
 mod long;
@@ -38,6 +39,7 @@ mod damage;
 mod due;
 mod forget;
 mod refill;
+mod scrub;
 mod sweep;
 
 // Memory: what is leased, and who waits.
@@ -49,18 +51,35 @@ mod window;
 
 // Looking.
 mod list;
+#[cfg(test)]
+mod plans;
 mod rank;
 mod read;
 mod rows;
 
 // The disk beside the database.
 mod blob;
+mod checksum;
 mod commits;
 mod full;
+mod hold;
 mod space;
 
+// The whole of it: looked at, copied, brought back.
+mod backup;
+mod check;
+mod finding;
+
+pub use backup::copy::{Hears, Progress};
+pub use backup::create::{Made, create as create_backup};
+pub use backup::error::BackupError;
+pub use backup::label::Label;
+pub use backup::restore::{Restored, restore as restore_backup};
+pub use backup::verify::verify as verify_backup;
+pub use check::{FINDINGS_MAX, Report, check};
 pub use commits::{BOUNDS_US, CommitStats};
 pub use error::OpenError;
+pub use finding::{Finding, Level};
 pub use lock::{LOCK_FILE, holder};
 pub use open::{Bounds, Options};
 pub use queue::SqliteQueue;

@@ -3,13 +3,14 @@
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use kvern_core::id::Sequence;
 use kvern_core::limits::PAGE_JOBS_MAX;
-use kvern_core::{Job, JobId, State};
+use kvern_core::{Job, JobId, State, UnixMs};
 use kvern_queue::list::{Place, place};
 use kvern_queue::{Cursor, Error, Filter, Page};
-use rusqlite::{Connection, Result as SqlResult, params};
+use rusqlite::{Connection, Result as SqlResult, Row, params};
 
-use crate::rank::Rank;
+use crate::rank::{Rank, in_index};
 use crate::read::overlaid;
 use crate::rows::{Stored, stored_time};
 use crate::shared::Shared;
@@ -17,8 +18,17 @@ use crate::shared::Shared;
 /// Places read at once from one stream.
 const STREAM_CHUNK: usize = 64;
 
-const OLDER: &str = "SELECT pos, seq FROM jobs WHERE function = ?1 AND rank = ?2 AND pos <= ?3 AND pos >= ?5 \
-     AND (pos < ?3 OR seq < ?4) ORDER BY pos DESC, seq DESC LIMIT ?6";
+/// Those in the index.
+pub(crate) const OLDER: &str = concat!(
+    "SELECT pos, seq FROM jobs WHERE function = ?1 AND rank = ?2 AND pos <= ?3 AND pos >= ?5 \
+     AND (pos < ?3 OR seq < ?4) AND ",
+    in_index!(),
+    " ORDER BY pos DESC, seq DESC LIMIT ?6"
+);
+/// Those in arrivals.
+pub(crate) const OLDER_FRESH: &str = "SELECT pos, seq FROM arrivals CROSS JOIN jobs ON seq BETWEEN first AND last \
+     WHERE arrivals.function = ?1 AND first <= ?3 AND last >= ?4 AND jobs.function = ?1 AND rank = ?2 \
+     AND seq <= ?3 AND seq >= ?4 ORDER BY first DESC, seq DESC LIMIT ?5";
 
 /// Stored jobs of one function and rank, the latest first.
 struct Stream {
@@ -152,12 +162,24 @@ impl Stream {
 
     fn read(&mut self, connection: &Connection, since: i64, most: usize) -> SqlResult<()> {
         let (pos, seq) = self.before;
-        let mut statement = connection.prepare_cached(OLDER)?;
-        let values = params![self.function, self.rank.get(), pos, seq, since, most.cast_signed() as i64];
-        let places = statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
-        self.ahead = places.collect::<SqlResult<_>>()?;
+        let (function, rank, limit) = (self.function, self.rank.get(), most.cast_signed() as i64);
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        self.ahead = if self.rank == Rank::fresh() {
+            // Their place is (the time in the key, the key).
+            let last = (seq - 1).clamp(first_key(pos) - 1, first_key(pos.saturating_add(1)) - 1);
+            let mut statement = connection.prepare_cached(OLDER_FRESH)?;
+            statement.query_map(params![function, rank, last, first_key(since), limit], read)?.collect::<SqlResult<_>>()
+        } else {
+            let mut statement = connection.prepare_cached(OLDER)?;
+            statement.query_map(params![function, rank, pos, seq, since, limit], read)?.collect::<SqlResult<_>>()
+        }?;
         self.is_over = self.ahead.len() < most;
         self.before = self.ahead.back().copied().unwrap_or(self.before);
         Ok(())
     }
+}
+
+/// The least key of a job accepted at this time.
+fn first_key(at: i64) -> i64 {
+    Sequence::first_of(UnixMs(at.max(0).cast_unsigned())).get().cast_signed()
 }

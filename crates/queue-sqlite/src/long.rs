@@ -3,6 +3,7 @@
 use kvern_queue::{Error, LeaseToken};
 use rusqlite::{Result as SqlResult, params};
 
+use crate::arrivals;
 use crate::effects::Effects;
 use crate::memory::Memory;
 use crate::operation::Step;
@@ -31,6 +32,8 @@ impl Step for MarkLong {
             if let Some(started_at) = started_at.filter(|_| !tx.ended.contains(&token.job)) {
                 let values = params![rows::key(token.job), stored_time(started_at)];
                 tx.run("INSERT OR REPLACE INTO started VALUES (?1, ?2)", values)?;
+                // While it runs for hours it must not keep its arrival, and with it all later ones.
+                arrivals::leave(tx, rows::key(token.job))?;
             }
         }
         Ok(Ok(()))

@@ -2,29 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use kvern_core::limits::FREE_BYTES_MIN;
-use kvern_queue::{Clock, Error, Hub};
+use kvern_queue::{Clock, Error};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result as SqlResult};
 
+use crate::arrivals::Moves;
+use crate::backup::copy::is_begun;
+use crate::backup::label::is_labelled;
 use crate::blob::BlobDir;
-use crate::commits::Commits;
 use crate::error::OpenError;
 use crate::full::is_full_for;
-use crate::inbox::Inbox;
 use crate::keys;
 use crate::lock::Lock;
 use crate::memory::Memory;
 use crate::private::{make_database, make_dir, make_own_dir};
-use crate::pulse::Pulse;
 use crate::queue::{SqliteQueue, database};
 use crate::read::Readers;
 use crate::recover::{self, Known};
 use crate::schema;
+use crate::scrub::{SCRUB_ROUND, Scrub};
 use crate::shared::Shared;
 use crate::space::{RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
@@ -47,11 +47,13 @@ pub struct Bounds {
     pub free_bytes_min: u64,
     /// See [`RESERVE_BYTES`].
     pub reserve_bytes: u64,
+    /// See [`SCRUB_ROUND`].
+    pub scrub_round: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES }
+        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES, scrub_round: SCRUB_ROUND }
     }
 }
 
@@ -70,6 +72,7 @@ impl SqliteQueue {
     /// As [`SqliteQueue::open`].
     pub fn open_within(options: Options, bounds: &Bounds) -> Result<Arc<Self>, OpenError> {
         let Options { dir, clock } = options;
+        check_place(&dir)?;
         make_dir(&dir)?;
         make_own_dir(&dir.join("blobs"))?;
         let lock = Lock::take(&dir)?;
@@ -81,26 +84,31 @@ impl SqliteQueue {
             begun => begun?,
         };
         let reusable_bytes = schema::free_bytes(&connection);
-        let shared = Arc::new(Shared {
-            memory: Mutex::new(Memory::new(known.epoch, known.functions.clone())),
-            inbox: Inbox::new(),
-            hub: Hub::default(),
-            clock,
-            commits: Commits::default(),
-            pulse: Pulse::new(),
-            blobs: BlobDir::new(&dir, known.epoch),
-            space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes)),
-            room: Mutex::new(Ok(())),
-            is_marking_broken: AtomicBool::new(false),
-        });
+        let space = Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes);
+        let memory = Memory::new(known.epoch, known.functions.clone());
+        let shared = Arc::new(Shared::new(memory, clock, BlobDir::new(&dir, known.epoch), space));
         let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };
         let writer = thread.start().map_err(|error| match error {
             StartError::Thread(source) => OpenError::Thread(source),
             StartError::Database(source) => OpenError::of_database(&path, source),
         })?;
         remove_orphans(&shared.blobs, &path);
-        Ok(Arc::new(Self { shared, readers: Readers::new(path), writer: Mutex::new(Some(writer)) }))
+        let scrub = Scrub::start(&shared, &path, bounds.scrub_round);
+        let (writer, scrub) = (Mutex::new(Some(writer)), Mutex::new(scrub));
+        Ok(Arc::new(Self { shared, readers: Readers::new(path), writer, scrub }))
     }
+}
+
+/// An empty queue in place of a copy that was cut off would look as if all jobs were gone, and a backup that a server works
+/// in is none any more.
+fn check_place(dir: &Path) -> Result<(), OpenError> {
+    if is_labelled(dir) {
+        return Err(OpenError::Backup { dir: dir.to_owned() });
+    }
+    if is_begun(dir) {
+        return Err(OpenError::Unfinished { dir: dir.to_owned() });
+    }
+    Ok(())
 }
 
 /// The writer's connection, its log, and what the database knows at the beginning of this life.
@@ -195,6 +203,7 @@ fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlRe
         random: Random::new(),
         functions_stored: known.functions.len(),
         key_buckets: keys::buckets(connection)?,
+        moves: Moves::default(),
     };
     match recover::end_attempts(&mut desk, shared) {
         Err(error) if is_full_for(&error, connection) && shared.space().free_reserve() => {

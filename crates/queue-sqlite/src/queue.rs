@@ -28,6 +28,7 @@ use crate::pause::Pause;
 use crate::pulse::silent;
 use crate::read::{self, Readers};
 use crate::redirect::{Redirect, Way};
+use crate::scrub::Scrub;
 use crate::settle::{Settle, Started};
 use crate::shared::Shared;
 use crate::submit::{Submit, inline_bytes};
@@ -45,6 +46,7 @@ pub struct SqliteQueue {
     pub(crate) shared: Arc<Shared>,
     pub(crate) readers: Readers,
     pub(crate) writer: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) scrub: Mutex<Option<Scrub>>,
 }
 
 impl SqliteQueue {
@@ -72,6 +74,11 @@ impl SqliteQueue {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A writer that panicked has said so; there is nothing left to wait for.
         let _ = writer.map(JoinHandle::join);
+        drop(self.take_scrub());
+    }
+
+    fn take_scrub(&self) -> Option<Scrub> {
+        self.scrub.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn read<T: Send + 'static>(
@@ -258,9 +265,14 @@ impl Queue for SqliteQueue {
         self.shared.memory().close(Error::Closed("it was asked to close".to_owned()));
         self.shared.inbox.end(End::Drain);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let scrub = self.take_scrub();
         if let Some(writer) = writer {
-            // The thread ends after its last commit; waiting for that is not for a worker of the runtime.
-            let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            // The threads end after their last commit or read; waiting for that is not for a worker of the runtime.
+            let _ = tokio::task::spawn_blocking(move || {
+                drop(scrub);
+                writer.join()
+            })
+            .await;
         }
     }
 

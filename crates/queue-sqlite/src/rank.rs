@@ -3,12 +3,14 @@
 //! Every rank takes one byte in a row (SQLite stores 0 and 1 in none), so a move never changes the size of a row.
 
 use kvern_core::State;
-use kvern_core::limits::PRIORITY_MAX;
+use kvern_core::limits::{PRIORITY_DEFAULT, PRIORITY_MAX};
 
 /// Where a stored job stands. Sorts in the order of leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Rank(u8);
 
+/// Queued with the default priority, and unmoved since it was accepted: not in the index, which has all above.
+const FRESH: u8 = 9;
 const QUEUED_FIRST: u8 = 10;
 const QUEUED_LAST: u8 = QUEUED_FIRST + PRIORITY_MAX;
 const SCHEDULED: u8 = 30;
@@ -16,7 +18,15 @@ const SUCCEEDED: u8 = 40;
 const FAILED: u8 = 50;
 const CANCELLED: u8 = 60;
 
-const _: () = assert!(QUEUED_FIRST > 1 && QUEUED_LAST < SCHEDULED && CANCELLED < 128);
+const _: () = assert!(FRESH > 1 && FRESH < QUEUED_FIRST && QUEUED_LAST < SCHEDULED && CANCELLED < 128);
+
+/// A condition that every look into the index must name, or SQLite reads the whole table instead.
+macro_rules! in_index {
+    () => {
+        "rank > 9"
+    };
+}
+pub(crate) use in_index;
 
 impl Rank {
     /// The rank of a job in this state; a running job is stored as queued.
@@ -30,7 +40,18 @@ impl Rank {
         })
     }
 
-    /// All ranks of queued jobs, in the order of leases.
+    /// The rank that an accepted job has until it moves.
+    pub(crate) fn on_arrival(state: State, priority: u8) -> Self {
+        let is_fresh = state == State::Queued && priority == PRIORITY_DEFAULT;
+        if is_fresh { Self::fresh() } else { Self::of(state, priority) }
+    }
+
+    /// Queued, and not in the index.
+    pub(crate) fn fresh() -> Self {
+        Self(FRESH)
+    }
+
+    /// The ranks of queued jobs in the index, in the order of leases. Fresh jobs come with those of the default priority.
     pub(crate) fn queued() -> impl Iterator<Item = Self> {
         (QUEUED_FIRST..=QUEUED_LAST).map(Self)
     }
@@ -38,7 +59,7 @@ impl Rank {
     /// The ranks that a state can have.
     pub(crate) fn of_state(state: State) -> Vec<Self> {
         match state {
-            State::Queued | State::Running => Self::queued().collect(),
+            State::Queued | State::Running => Self::queued().chain([Self::fresh()]).collect(),
             other => vec![Self::of(other, 0)],
         }
     }
@@ -46,7 +67,7 @@ impl Rank {
     /// The state; queued for a job that may run.
     pub(crate) fn state(self) -> Option<State> {
         Some(match self.0 {
-            QUEUED_FIRST..=QUEUED_LAST => State::Queued,
+            FRESH | QUEUED_FIRST..=QUEUED_LAST => State::Queued,
             SCHEDULED => State::Scheduled,
             SUCCEEDED => State::Succeeded,
             FAILED => State::Failed,
@@ -79,6 +100,9 @@ mod tests {
             assert_eq!(Rank::from_stored(Rank::of(state, 4).get()), Some(Rank::of(state, 4)));
         }
         assert!(Rank::of(State::Queued, 9) < Rank::of(State::Queued, 0));
+        assert_eq!(Rank::on_arrival(State::Queued, PRIORITY_DEFAULT).state(), Some(State::Queued));
+        assert!(Rank::of_state(State::Queued).contains(&Rank::on_arrival(State::Queued, PRIORITY_DEFAULT)));
+        assert_eq!(in_index!(), format!("rank > {FRESH}"));
         assert!(Rank::from_stored(0).is_none() && Rank::from_stored(-7).is_none());
     }
 }

@@ -95,7 +95,7 @@ fn end_all(desk: &mut Desk<'_>, shared: &Shared, cut_off: Vec<CutOff>) -> SqlRes
         }
         forget_attempt(&tx, key, started_at.is_some(), is_cancelled)?;
     }
-    let counts = tx.write_counts()?;
+    let counts = tx.write_sums()?;
     desk.connection.execute_batch("COMMIT")?;
     Ok(counts)
 }

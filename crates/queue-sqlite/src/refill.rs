@@ -2,24 +2,45 @@
 
 use std::sync::Arc;
 
-use kvern_core::JobId;
-use rusqlite::{Connection, Result as SqlResult, params};
+use kvern_core::limits::PRIORITY_DEFAULT;
+use kvern_core::{Job, JobId, State};
+use kvern_queue::Payload;
+use rusqlite::{Connection, Result as SqlResult, Row, params};
 
-use crate::rank::Rank;
+use crate::rank::{Rank, in_index};
 use crate::rows::{self, IsDamaged, Stored, input_columns, job_columns};
 use crate::shared::Shared;
 use crate::sweep::limit;
 use crate::window::{Place, Ready, WINDOW_JOBS_MAX, WINDOW_JOBS_SURE};
 
-const NEXT_READY: &str = concat!(
+/// Those in the index.
+pub(crate) const PLACED: &str = concat!(
     "SELECT ",
     job_columns!(),
     ", ",
     input_columns!(),
-    " FROM jobs WHERE function = ?1 AND rank = ?2 AND pos >= ?3 AND seq > ?4 ORDER BY pos, seq LIMIT ?5"
+    " FROM jobs WHERE function = ?1 AND rank = ?2 AND pos >= ?3 AND seq > ?4 AND ",
+    in_index!(),
+    " ORDER BY pos, seq LIMIT ?5"
 );
-/// Where [`input_columns`] begin in [`NEXT_READY`].
+/// Those in arrivals, from the one in which `?3` lies.
+pub(crate) const FRESH: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    ", ",
+    input_columns!(),
+    " FROM arrivals CROSS JOIN jobs ON seq BETWEEN first AND last WHERE arrivals.function = ?1 \
+     AND first >= ifnull((SELECT max(first) FROM arrivals WHERE function = ?1 AND first <= ?3), 0) \
+     AND jobs.function = ?1 AND rank = ?2 AND seq > ?3 ORDER BY first, seq LIMIT ?4"
+);
+/// Where [`input_columns`] begin in both.
 const INPUT_AT: usize = 16;
+
+/// A stored job that may run, as it is read.
+struct Found {
+    job: Job,
+    input: Result<Payload, IsDamaged>,
+}
 
 /// What a read brought.
 #[derive(Debug, Default)]
@@ -67,23 +88,29 @@ impl Read {
         jobs_max: usize,
         bytes_max: usize,
     ) -> SqlResult<bool> {
-        let mut statement = connection.prepare_cached(NEXT_READY)?;
         let pos = after.map_or(i64::MIN, |after| rows::stored_time(after.seq.at()));
         let seq = after.map_or(i64::MIN, |after| after.seq.get().cast_signed());
         // One more than wanted tells whether this was all.
         let most = limit(jobs_max - self.ready.len() + 1);
-        let mut rows = statement.query(params![function.cast_signed() as i64, rank.get(), pos, seq, most])?;
-        while let Some(row) = rows.next()? {
+        let id = function.cast_signed() as i64;
+        let read = |row: &Row<'_>| Found::read(row, connection, shared);
+        let mut placed = connection.prepare_cached(PLACED)?;
+        let placed = placed.query_map(params![id, rank.get(), pos, seq, most], read)?;
+        let mut fresh = connection.prepare_cached(FRESH)?;
+        let has_fresh = rank == Rank::of(State::Queued, PRIORITY_DEFAULT);
+        let fresh =
+            has_fresh.then(|| fresh.query_map(params![id, Rank::fresh().get(), seq, most], read)).transpose()?;
+        for found in in_order(placed, fresh.into_iter().flatten()) {
             let is_full =
                 self.ready.len() >= jobs_max || (self.bytes >= bytes_max && self.ready.len() >= WINDOW_JOBS_SURE);
             if is_full {
                 return Ok(false);
             }
-            let stored = Stored::read(row, |id| shared.name(id))?.with_past(connection)?;
-            self.last = Some(Place { rank, seq: stored.job.id.sequence() });
-            match rows::read_input(row, INPUT_AT, &shared.blobs)? {
-                Ok(input) => self.push(Ready { job: Arc::new(stored.job), input }),
-                Err(IsDamaged) => self.damaged.push(stored.job.id),
+            let Found { job, input } = found?;
+            self.last = Some(Place { rank, seq: job.id.sequence() });
+            match input {
+                Ok(input) => self.push(Ready { job: Arc::new(job), input }),
+                Err(IsDamaged) => self.damaged.push(job.id),
             }
         }
         Ok(true)
@@ -93,4 +120,27 @@ impl Read {
         self.bytes += ready.cost();
         self.ready.push(ready);
     }
+}
+
+// === impl Found ===
+
+impl Found {
+    fn read(row: &Row<'_>, connection: &Connection, shared: &Shared) -> SqlResult<Self> {
+        let job = Stored::read(row, |id| shared.name(id))?.with_past(connection)?.job;
+        Ok(Self { job, input: rows::read_input(row, INPUT_AT, &shared.blobs)? })
+    }
+}
+
+/// Two streams of jobs in the order of acceptance as one. An error comes as soon as it is met.
+fn in_order(
+    a: impl Iterator<Item = SqlResult<Found>>,
+    b: impl Iterator<Item = SqlResult<Found>>,
+) -> impl Iterator<Item = SqlResult<Found>> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    let id = |found: &SqlResult<Found>| found.as_ref().ok().map(|found| found.job.id);
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some(first), Some(second)) if id(second) < id(first) => b.next(),
+        (Some(_), _) => a.next(),
+        (None, _) => b.next(),
+    })
 }

@@ -13,7 +13,7 @@ use crate::rank::Rank;
 /// The columns that [`Stored::read`] wants, in its order.
 macro_rules! job_columns {
     () => {
-        "seq, random, function, rank, pos, attempts, failures, strikes, interruptions, past, priority, expires_at, \
+        "seq, random, jobs.function, rank, pos, attempts, failures, strikes, interruptions, past, priority, expires_at, \
          content_type, tags, input_bytes, ready_at"
     };
 }

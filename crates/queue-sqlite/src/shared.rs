@@ -1,9 +1,10 @@
 //! What the callers and the writer share.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kvern_core::FunctionName;
+use kvern_core::{FunctionName, JobId};
 use kvern_queue::{Clock, Error, Hub};
 use tokio::sync::oneshot;
 
@@ -33,9 +34,44 @@ pub(crate) struct Shared {
     pub(crate) room: Mutex<Result<(), Error>>,
     /// Long attempts could not be marked, and the log has said so.
     pub(crate) is_marking_broken: AtomicBool,
+    /// Waiting jobs whose input the scrub found damaged: the writer fails them.
+    found_damaged: Mutex<BTreeSet<JobId>>,
 }
 
 impl Shared {
+    /// With nothing handed over yet.
+    pub(crate) fn new(memory: Memory, clock: Clock, blobs: BlobDir, space: Space) -> Self {
+        Self {
+            memory: Mutex::new(memory),
+            inbox: Inbox::new(),
+            hub: Hub::default(),
+            clock,
+            commits: Commits::default(),
+            pulse: Pulse::new(),
+            blobs,
+            space: Mutex::new(space),
+            room: Mutex::new(Ok(())),
+            is_marking_broken: AtomicBool::new(false),
+            found_damaged: Mutex::default(),
+        }
+    }
+
+    /// Asks the writer to fail these jobs, as far as they still wait.
+    pub(crate) fn tell_damaged(&self, jobs: impl IntoIterator<Item = JobId>) {
+        self.damaged().extend(jobs);
+        self.inbox.poke();
+    }
+
+    /// The jobs that it was asked to fail.
+    pub(crate) fn take_damaged(&self) -> BTreeSet<JobId> {
+        std::mem::take(&mut self.damaged())
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<JobId>> {
+        // A set is whole at any time.
+        self.found_damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The memory. Never held over an await or a system call.
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         // A panic under this lock is a bug; what it left is still better than to stop every running job.

@@ -58,12 +58,13 @@ impl Submit {
     fn insert(&self, tx: &mut Transaction<'_, '_>, function: usize, job: &Job) -> SqlResult<()> {
         let key = rows::key(job.id);
         let body = body(&self.new.input, self.file.as_deref());
+        let rank = Rank::on_arrival(job.state, job.priority);
         let tags = if job.tags.is_empty() { None } else { Some(to_json(&job.tags)?) };
         tx.desk.prepared.insert_job.execute(params![
             key,
             job.id.random().cast_signed(),
             function.cast_signed() as i64,
-            Rank::of(job.state, job.priority).get(),
+            rank.get(),
             rows::position(job),
             stored_time(job.ready_at),
             job.priority,
@@ -81,6 +82,9 @@ impl Submit {
             tx.run("INSERT INTO expiries VALUES (?1, ?2)", params![stored_time(at), key])?;
         }
         tx.count_new(function, job.state);
+        if rank == Rank::fresh() {
+            tx.count_arrival(function, key);
+        }
         Ok(())
     }
 }

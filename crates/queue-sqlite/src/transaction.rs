@@ -8,6 +8,7 @@ use kvern_core::{Clockwork, FunctionName, Job, JobId, State, UnixMs};
 use kvern_queue::Error;
 use rusqlite::{Connection, Result as SqlResult, Statement, params};
 
+use crate::arrivals::{self, Moves};
 use crate::rank::Rank;
 use crate::rows::{self, Body, Stored, stored_time};
 use crate::shared::Shared;
@@ -47,6 +48,7 @@ pub(crate) struct Desk<'c> {
     pub(crate) functions_stored: usize,
     /// Days that may hold idempotency keys.
     pub(crate) key_buckets: BTreeSet<i64>,
+    pub(crate) moves: Moves,
 }
 
 /// How the counts of one function change.
@@ -54,6 +56,9 @@ pub(crate) struct Desk<'c> {
 pub(crate) struct Counts {
     change: [i64; COUNTED.len()],
     is_touched: bool,
+    /// The keys of the first and the last fresh job.
+    arrived: Option<(i64, i64)>,
+    moves: usize,
     /// Jobs that waited when the transaction first asked.
     waiting: Option<u64>,
 }
@@ -131,14 +136,18 @@ impl<'a, 'c> Transaction<'a, 'c> {
         })
     }
 
-    /// Writes the counts; the commit itself is the writer's.
-    pub(crate) fn write_counts(&mut self) -> SqlResult<Vec<Counts>> {
-        let mut statement = self.desk.connection.prepare_cached(ADD_COUNTS)?;
-        for (index, counts) in self.counts.iter().enumerate().filter(|(_, counts)| counts.is_touched) {
+    /// Writes what the operations add up to, counts and arrivals; the commit itself is the writer's.
+    pub(crate) fn write_sums(&mut self) -> SqlResult<Vec<Counts>> {
+        let all = std::mem::take(&mut self.counts);
+        for (index, counts) in all.iter().enumerate().filter(|(_, counts)| counts.is_touched) {
             let [scheduled, queued, succeeded, failed, cancelled] = counts.change;
-            statement.execute(params![index.cast_signed() as i64, scheduled, queued, succeeded, failed, cancelled])?;
+            self.run(ADD_COUNTS, params![index.cast_signed() as i64, scheduled, queued, succeeded, failed, cancelled])?;
+            if let Some(span) = counts.arrived {
+                arrivals::insert(self, index, span)?;
+            }
+            arrivals::forget_passed(self, index, counts.moves)?;
         }
-        Ok(std::mem::take(&mut self.counts))
+        Ok(all)
     }
 
     /// The id of a function, which gets a row if it has none.
@@ -166,6 +175,12 @@ impl<'a, 'c> Transaction<'a, 'c> {
     /// A job came into being.
     pub(crate) fn count_new(&mut self, function: usize, state: State) {
         self.count(function, state, 1);
+    }
+
+    /// A job came that is not in the index.
+    pub(crate) fn count_arrival(&mut self, function: usize, key: i64) {
+        let arrived = &mut self.counts(function).arrived;
+        *arrived = Some((arrived.map_or(key, |(first, _)| first), key));
     }
 
     /// A job was forgotten.
@@ -210,6 +225,7 @@ impl<'a, 'c> Transaction<'a, 'c> {
         ])?;
         self.count(function, from, -1);
         self.count(function, job.state, 1);
+        self.counts(function).moves += 1;
         if has_past {
             self.write_past(key, job, result)?;
         }

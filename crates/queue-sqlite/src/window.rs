@@ -172,6 +172,20 @@ impl Window {
         }
     }
 
+    /// The key of the first job of this rank that may be ready: all before it are known not to be.
+    pub(crate) fn first_of(&self, rank: Rank) -> i64 {
+        let key = |place: Place| place.seq.get().cast_signed();
+        let first = Place { rank, seq: Sequence::from_bits(0) };
+        let held = self.jobs.range(first..).next().map(|(place, _)| *place).filter(|place| place.rank == rank);
+        let beyond = match self.tail {
+            Tail::End => i64::MAX,
+            Tail::At(tail) if tail.rank > rank => i64::MAX,
+            Tail::At(tail) if tail.rank == rank => key(tail) + 1,
+            Tail::At(_) | Tail::Start => 0,
+        };
+        held.map_or(beyond, |place| beyond.min(key(place)))
+    }
+
     /// How many jobs it holds.
     pub(crate) fn len(&self) -> usize {
         self.jobs.len()

@@ -89,6 +89,7 @@ impl Writer<'_> {
         loop {
             self.shared.inbox.wait(self.deadline());
             self.shared.commits.count_round();
+            self.damaged.append(&mut self.shared.take_damaged());
             if self.commit_takes > SLOW_COMMIT {
                 self.shared.inbox.linger(self.commit_takes / LINGER_PART, self.commit_takes / 2);
             }
@@ -238,7 +239,7 @@ impl Writer<'_> {
                 }
             });
         }
-        let counts = tx.write_counts().map_err(|error| full_or(error, connection, Spoiled::Commit))?;
+        let counts = tx.write_sums().map_err(|error| full_or(error, connection, Spoiled::Commit))?;
         Ok(Committed { did_chores: does_chores, came_due, failed, counts, found })
     }
 

@@ -11,7 +11,7 @@ use kvern_core::{Failure, FailureCode, Function, FunctionName};
 use kvern_runtime::{FunctionVersion, PrepareError, Progress, Version};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::attempt::{catch_panic, stop_instance};
 use crate::lane::Serving;
@@ -22,8 +22,11 @@ use crate::worker::Shared;
 /// Functions that are prepared at the same time: installing requirements takes disk and network.
 const PREPARE_AT_ONCE: usize = 4;
 
-/// The pause after a preparation that found no room.
-const PREPARE_AGAIN: Duration = Duration::from_secs(2);
+/// The first pause after a preparation that found no room; it doubles from here.
+const PREPARE_AGAIN: Duration = Duration::from_secs(1);
+/// The longest pause after a preparation that found no room, unless it took longer itself: one that fills the disk for
+/// minutes before it fails shall not do so all the time.
+const PREPARE_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// What became of a function in a reload.
 #[derive(Debug)]
@@ -133,17 +136,19 @@ fn serve_none(shared: &Arc<Shared>, serving: Serving) {
 
 /// Prepares a function until there is room for it, or another reload takes care of it.
 async fn prepare_again(shared: Arc<Shared>, function: Arc<Function>, reload: u64) {
+    let mut pause = PREPARE_AGAIN;
     loop {
         tokio::select! {
-            () = sleep(PREPARE_AGAIN) => {}
+            () = sleep(pause) => {}
             () = shared.closing.cancelled() => return,
         }
         let now = shared.reload.lock().await;
         if *now != reload {
             return;
         }
+        let begun = Instant::now();
         match prepare(&shared, &function).await {
-            Err(error) if error.is_shortage => {}
+            Err(error) if error.is_shortage => pause = (2 * pause).min(PREPARE_AGAIN_MAX).max(begun.elapsed()),
             Ok(version) => {
                 // What it says to whoever asked for the reload is said.
                 let _ = shared.stations.track_future(take_over(&shared, Arc::new(version))).await;

@@ -12,6 +12,7 @@ mod manifest;
 mod runaway;
 mod stage;
 mod table;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::fs;

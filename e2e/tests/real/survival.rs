@@ -1,5 +1,7 @@
 //! What must survive: a killed server, a killed function, a stop, a full disk. And what must not: processes.
 
+mod backup;
+mod backup_cut_off;
 mod bit_rot;
 mod cancel;
 mod crashes;
@@ -10,5 +12,7 @@ mod kill_nine;
 mod leftovers;
 mod on_disk_first;
 mod open_files;
+mod restarts;
+mod socket;
 mod stopped;
 mod versions;

@@ -1,5 +1,9 @@
 //! `kvern check`: every mistake in a manifest at once, or the schema of manifests.
 
+use kvern_core::Function;
+use kvern_manifest::Manifest;
+use kvern_runtime::prepare;
+
 use crate::cli::{Check, Format, Global};
 use crate::exit::{Code, Outcome, Stop};
 use crate::print;
@@ -11,6 +15,7 @@ pub(crate) fn run(global: &Global, check: &Check) -> Outcome {
         return Ok(());
     }
     let manifest = crate::manifest::load(&check.file)?;
+    look_for_files(&manifest)?;
     match global.output {
         Format::Json => print::json(&serde_json::json!({
             "file": check.file,
@@ -28,4 +33,14 @@ pub(crate) fn run(global: &Global, check: &Check) -> Outcome {
             .hint("add one with `kvern new NAME`"));
     }
     Ok(())
+}
+
+/// A server would serve the others. Whoever asks before wants to know.
+fn look_for_files(manifest: &Manifest) -> Outcome {
+    let missing = |function: &Function| Some(format!("`{}`: {}", function.name, prepare::check(function).err()?));
+    let missing: Vec<String> = manifest.functions.iter().filter_map(missing).collect();
+    match &missing[..] {
+        [] => Ok(()),
+        [first, others @ ..] => Err(others.iter().fold(Stop::usage(first), Stop::hint)),
+    }
 }

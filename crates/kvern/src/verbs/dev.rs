@@ -16,6 +16,7 @@ use crate::noise::Noise;
 use crate::observe::{self, Lines};
 use crate::print::{self, Colour};
 use crate::project::{self, Project};
+use crate::reloads::Book;
 use crate::verbs::serve;
 use crate::watch::Saves;
 use crate::wire::{self, Options, Reloader};
@@ -49,6 +50,8 @@ pub(crate) async fn run(global: &Global, dev: &Dev) -> Outcome {
     gateway.check(address).map_err(|unsafe_listen| Stop::new(Code::Usage, unsafe_listen.to_string()))?;
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
+    // HUP is not ours: the terminal has gone.
+    let asked = signals::reload(false)?;
     let mut server = wire::start(Options {
         listener,
         data: dev.data.clone(),
@@ -61,6 +64,8 @@ pub(crate) async fn run(global: &Global, dev: &Dev) -> Outcome {
     .await?;
     ignore_in_git(&dev.data);
     let reloader = server.reloader();
+    let again = project.clone();
+    tokio::spawn(serve::take_reloads(asked, Book::open(&dev.data), reloader.clone(), move || again.read()));
     let saves = Saves::below(&project.home())?;
     // Last: whoever reads the addresses takes it that they answer.
     greet(&manifest, address, &dev.data, token.as_deref());

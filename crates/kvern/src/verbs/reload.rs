@@ -1,4 +1,4 @@
-//! `kvern reload`: SIGHUP to the server that holds a data directory, and how the reload went.
+//! `kvern reload`: SIGUSR1 to the server that holds a data directory, and how the reload went.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) fn run(global: &Global, reload: &Reload) -> Outcome {
     let Some(pid) = kvern_queue_sqlite::holder(&data) else { return Err(no_server(&data)) };
     let Some(before) = reloads::read(&data, pid) else {
         return Err(Stop::new(Code::Conflict, format!("process {pid} takes no reload now"))
-            .hint("`kvern serve` takes one once it is ready; `kvern dev` reloads by itself when you save"));
+            .hint("it takes one once it is ready"));
     };
     signal(pid)?;
     let end = wait_for_end(&data, &before)?;
@@ -41,12 +41,12 @@ pub(crate) fn run(global: &Global, reload: &Reload) -> Outcome {
 
 fn no_server(data: &Path) -> Stop {
     Stop::new(Code::NotFound, format!("no server runs on the data directory {}", data.display()))
-        .hint("name its data directory with --data DIR")
+        .hint("name its data directory with --data DIR; that of `kvern dev` is .kvern in its folder")
 }
 
 fn signal(pid: u32) -> Outcome {
     let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let sent = known.map(|pid| kill_process(pid, Signal::HUP));
+    let sent = known.map(|pid| kill_process(pid, Signal::USR1));
     match sent {
         Some(Ok(())) => Ok(()),
         Some(Err(error)) => Err(Stop::new(Code::NotAllowed, format!("cannot signal process {pid}: {error}"))

@@ -1,9 +1,9 @@
 //! `kvern serve`: the server, until it is told to stop.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
+use kvern_manifest::Manifest;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -14,18 +14,17 @@ use crate::exit::{Code, Outcome, Stop};
 use crate::observe::Lines;
 use crate::reloads::{Book, End};
 use crate::wire::{self, Options, Reloader};
-use crate::{manifest, port, secrecy, signals};
+use crate::{manifest, passed, port, secrecy, signals, supervisor};
 
 /// Serves until TERM or INT.
-pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
+pub(crate) async fn run(global: &Global, serve: &Serve, passed: Option<std::net::TcpListener>) -> Outcome {
     init_log();
     secrecy::hide();
     let Role::All = serve.role;
     let manifest = manifest::load(&serve.config)?;
     let settings = manifest.server.clone();
     check_queue(serve.queue.as_deref().or(settings.queue.as_deref()))?;
-    let listen = serve.listen.clone().or(settings.listen).unwrap_or_else(|| config::LISTEN.to_owned());
-    let address = address(&listen)?;
+    let address = place(serve, settings.listen.as_deref(), passed.as_ref())?;
     let data = match serve.data.clone().or(settings.data) {
         Some(data) => data,
         None => config::data_dir()?,
@@ -38,15 +37,21 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
         insecure: serve.insecure,
         ..kvern_gateway::Settings::default()
     };
-    gateway.check(address).map_err(|unsafe_listen| Stop::new(Code::Usage, unsafe_listen.to_string()))?;
+    check_access(&gateway, address, passed.is_some())?;
     if serve.insecure && !address.ip().is_loopback() && token.is_none() {
         tracing::warn!(%address, "INSECURE: whoever reaches this address can run your functions and read their results");
     }
-    let listener = bind(address)?;
+    let listener = match passed {
+        Some(passed) => {
+            tracing::info!(%address, "the socket was passed in");
+            TcpListener::from_std(passed)?
+        }
+        None => bind(address)?,
+    };
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
     // A reload that is asked for too early must not end us.
-    let mut hup = signals::hup()?;
+    let asked = signals::reload(true)?;
     let server = wire::start(Options {
         listener,
         data: data.clone(),
@@ -58,26 +63,57 @@ pub(crate) async fn run(global: &Global, serve: &Serve) -> Outcome {
     })
     .await?;
     // Only now is the data directory ours.
-    let mut book = Book::open(&data);
     let config = serve.config.clone();
-    let reloads = server.reloader();
+    tokio::spawn(take_reloads(asked, Book::open(&data), server.reloader(), move || manifest::load(&config)));
+    supervisor::tell(supervisor::READY);
+    let stopping = shutdown.clone();
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                Some(()) = hup.recv() => {
-                    book.begin();
-                    book.end(reload(&config, &reloads).await);
-                }
-                () = sleep(WRITE_AGAIN), if !book.is_written() => book.catch_up(),
-                else => break,
-            }
-        }
+        stopping.cancelled().await;
+        supervisor::tell(supervisor::STOPPING);
     });
     server.run(shutdown).await
 }
 
-async fn reload(config: &Path, reloader: &Reloader) -> End {
-    match manifest::load(config) {
+/// Where to listen: what was passed in, the flag, the manifest, the default.
+fn place(serve: &Serve, manifest: Option<&str>, passed: Option<&std::net::TcpListener>) -> Result<SocketAddr, Stop> {
+    let passed = passed.map(std::net::TcpListener::local_addr).transpose()?;
+    let flag = serve.listen.as_deref().map(address).transpose()?;
+    match passed::place(passed, flag)? {
+        Some(place) => Ok(place),
+        None => address(manifest.unwrap_or(config::LISTEN)),
+    }
+}
+
+/// Refuses an address that others can reach without a token.
+fn check_access(gateway: &kvern_gateway::Settings, address: SocketAddr, is_passed: bool) -> Outcome {
+    let Err(unsafe_listen) = gateway.check(address) else { return Ok(()) };
+    let stop = Stop::new(Code::Usage, unsafe_listen.to_string());
+    Err(match is_passed {
+        true => stop.hint("(the address is that of the socket that was passed in: `ListenStream=` in the socket unit)"),
+        false => stop,
+    })
+}
+
+/// Reloads whenever it is asked for, and writes down how that went.
+pub(crate) async fn take_reloads(
+    mut asked: signals::Reload,
+    mut book: Book,
+    reloader: Reloader,
+    read: impl Fn() -> Result<Manifest, Stop>,
+) {
+    loop {
+        tokio::select! {
+            () = asked.wait() => {
+                book.begin();
+                book.end(reload(read(), &reloader).await);
+            }
+            () = sleep(WRITE_AGAIN), if !book.is_written() => book.catch_up(),
+        }
+    }
+}
+
+async fn reload(read: Result<Manifest, Stop>, reloader: &Reloader) -> End {
+    match read {
         Ok(manifest) => End::from(&reloader.reload(manifest).await[..]),
         Err(stop) => {
             tracing::error!(error = %stop.what, "not reloaded; what ran before goes on");

@@ -25,7 +25,7 @@ async fn fill(t: &Setup, count: usize, make: impl Fn(usize) -> NewJob) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deep_backlog_is_leased_in_order_to_the_last_job() {
     let t = Setup::new();
-    fill(&t, DEEP, |at| NewJob { priority: (at % 3) as u8, ..job("f") }).await;
+    fill(&t, DEEP, |at| NewJob { priority: 3 + (at % 3) as u8, ..job("f") }).await;
     let mut places = Vec::new();
     while places.len() < DEEP {
         // In pieces that fit neither the window nor a page; a tenth is given back and comes again in its place.
@@ -42,6 +42,34 @@ async fn a_deep_backlog_is_leased_in_order_to_the_last_job() {
     assert!(places.is_sorted());
     assert!(t.lease("f", 1).await.is_empty());
     assert_eq!(t.queue.stats().functions[0].1.succeeded, DEEP as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arrivals_go_when_their_jobs_have_moved_also_around_one_that_runs_long() {
+    let t = Setup::new();
+    let first = t.submit(job("f")).await;
+    let long = t.lease("f", 1).await.pop().expect("a lease");
+    let arrivals = async || {
+        let database = rusqlite::Connection::open(t.dir.path().join("queue.db")).expect("opens");
+        let count = "SELECT count(*), ifnull(min(first), 0) FROM arrivals";
+        database.query_row(count, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).expect("counts")
+    };
+    let held = arrivals().await;
+    t.clock.advance(2 * kvern_queue::record::INTERRUPTION_COUNTS_AFTER);
+    for _ in 0..5 {
+        // Each in a commit of its own.
+        for _ in 0..100 {
+            t.submit(job("f")).await;
+        }
+        t.queue.renew(&[long.lease.token()]).await.expect("it stands");
+        for leased in t.lease("f", 100).await {
+            t.succeed(leased, inline(b"")).await;
+        }
+    }
+    let (count, oldest) = arrivals().await;
+    assert!(count < 150 && oldest != held.1, "{count} of 501 arrivals are left");
+    let t = t.kill();
+    assert_eq!(t.lease("f", 2).await.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [first]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

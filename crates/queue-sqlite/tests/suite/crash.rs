@@ -113,6 +113,7 @@ async fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
     let marks: i64 = database.query_row("SELECT count(*) FROM cancels", [], |row| row.get(0)).expect("counts");
     assert_eq!(marks, 0, "no mark outlives its attempt");
     assert_counts_are_right(&database);
+    assert_eq!(nowhere(&database), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,11 +207,18 @@ fn counted(database: &Connection) -> u64 {
     counted.expect("counts").unsigned_abs()
 }
 
+/// Jobs that are neither in the index nor in an arrival of their function: nothing would ever run them.
+fn nowhere(database: &Connection) -> u64 {
+    let sql = "SELECT count(*) FROM jobs WHERE rank = 9 AND NOT EXISTS (SELECT 1 FROM arrivals \
+         WHERE arrivals.function = jobs.function AND seq BETWEEN first AND last)";
+    database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("counts").unsigned_abs()
+}
+
 /// The maintained counts are what counting would give.
 fn assert_counts_are_right(database: &Connection) {
     let sql = "SELECT name, scheduled + queued + succeeded + failed + cancelled, \
          (SELECT count(*) FROM jobs WHERE function = functions.id), \
-         queued, (SELECT count(*) FROM jobs WHERE function = functions.id AND rank BETWEEN 10 AND 19) FROM functions";
+         queued, (SELECT count(*) FROM jobs WHERE function = functions.id AND rank BETWEEN 9 AND 19) FROM functions";
     let mut statement = database.prepare(sql).expect("prepares");
     let mut rows = statement.query([]).expect("counts");
     while let Some(row) = rows.next().expect("counts") {

@@ -61,7 +61,7 @@ impl Drop for SmallDisk {
 fn open(dir: &Path, free_bytes_min: u64) -> Setup {
     let clock = Clock::manual(EPOCH);
     let options = Options { dir: dir.to_owned(), clock: clock.clone() };
-    let bounds = Bounds { free_bytes_min, reserve_bytes: MIB };
+    let bounds = Bounds { free_bytes_min, reserve_bytes: MIB, ..Bounds::default() };
     let queue = SqliteQueue::open_within(options, &bounds).expect("the directory opens");
     Setup { queue, clock, dir: TempDir::new().expect("a directory") }
 }

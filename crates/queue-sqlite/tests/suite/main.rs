@@ -1,12 +1,16 @@
 //! Everything that is tested of the queue from the outside.
 
 mod backlog;
+mod backup;
 mod blobs;
+mod check;
 mod chores;
 mod contract;
 mod crash;
 mod damage;
 mod full_disk;
+mod golden;
 mod opening;
+mod scrub;
 mod sealed;
 mod setup;

@@ -59,7 +59,9 @@ async fn what_is_no_database_is_refused() {
     drop(database);
     std::fs::write(dir.path().join("queue.db"), b"this is not a database, but long enough to look at").expect("writes");
     let error = refused(&dir);
-    assert!(matches!(error, OpenError::Database { .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    let said = error.to_string();
+    assert!(said.contains("kvern doctor --data ") && said.contains("kvern restore BACKUP"), "{said}");
 }
 
 #[tokio::test]

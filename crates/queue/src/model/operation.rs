@@ -105,7 +105,7 @@ fn submit() -> impl Strategy<Value = Submit> {
     let not_before = prop::option::weighted(0.25, prop::sample::select(vec![-1_000, 0, 1, 5_000, 3_600_000]));
     let expires = prop::option::weighted(0.25, prop::sample::select(vec![0, 1, 5_000, 60_000]));
     let max_queued = prop_oneof![4 => Just(1_000u64), 1 => Just(2u64)];
-    (identity, not_before, expires, 0u8..3, max_queued).prop_map(
+    (identity, not_before, expires, 3u8..6, max_queued).prop_map(
         |((function, key, body, size), not_before, expires, priority, max_queued)| Submit {
             function,
             key,

@@ -7,12 +7,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::event::Timespec;
 use rustix::process::{Pid, Signal};
 
 /// The leaf that the server moves into on version 2.
 const SERVER_LEAF: &str = "kvern-server";
 /// What the names of our cgroups begin with; the jail's process id follows.
 const PREFIX: &str = "kvern-jail-";
+/// So often a leftover is killed, a [`ROUND`] apart.
+const KILL_ROUNDS: usize = 50;
+const ROUND: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// The cgroup of a function process; none of its parts where this process may not make one.
 #[derive(Debug)]
@@ -223,7 +227,9 @@ pub(crate) fn remove_leftover(jail: &str) {
         for parent in [Some(place.folder.as_path()), place.folder.parent()].into_iter().flatten() {
             let folder = parent.join(&name);
             if folder.is_dir() {
-                kill(&folder);
+                // What forks faster than it is killed cannot fork any more.
+                _ = fs::write(folder.join("pids.max"), "0");
+                kill_all(&folder);
                 _ = fs::remove_dir(folder);
             }
         }
@@ -231,6 +237,17 @@ pub(crate) fn remove_leftover(jail: &str) {
 }
 
 // === helpers ===
+
+/// Kills until nobody is left, or gives up on whom only the kernel can hold.
+fn kill_all(folder: &Path) {
+    for _ in 0..KILL_ROUNDS {
+        kill(folder);
+        if fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default().is_empty() {
+            return;
+        }
+        _ = rustix::event::poll(&mut [], Some(&ROUND));
+    }
+}
 
 fn kill(folder: &Path) {
     if fs::write(folder.join("cgroup.kill"), "1").is_ok() {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fmt::{self, Display};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -19,10 +19,13 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::leash::{self, Ending, LINE_BYTES_MAX, LimitKind, Order, Report};
+use super::record;
 use super::task::Task;
 
 /// How long a jail may take to kill everything, to report and to clean up.
 const KILL_PATIENCE: Duration = Duration::from_millis(900);
+/// And the rest of the second, where we had to do that ourselves.
+const KILL_PATIENCE_LEFT: Duration = Duration::from_millis(100);
 
 /// A process in its jail.
 #[derive(Debug)]
@@ -32,6 +35,9 @@ pub(crate) struct Jailed {
     jail: Child,
     pid: u32,
     limit: LimitKind,
+    /// What it leaves on the disk if it cannot clean up.
+    record: PathBuf,
+    scratch: PathBuf,
     /// TERM is sent once: a second one would break into the function's own cleaning up.
     is_asked_to_end: bool,
     end: Option<End>,
@@ -92,8 +98,9 @@ impl Jailed {
             })?;
         // If this fails the jail has ended already, and its report says why.
         _ = leash::send_descriptor(leash.as_fd(), launch.private.as_fd());
-        let (inbox, limit) = (Vec::new(), LimitKind::None);
-        Ok(Self { leash, inbox, jail, pid: 0, limit, is_asked_to_end: false, end: None })
+        let record = launch.task.records.join(jail.id().unwrap_or_default().to_string());
+        let (scratch, limit) = (launch.task.scratch, LimitKind::None);
+        Ok(Self { leash, inbox: Vec::new(), jail, pid: 0, limit, record, scratch, is_asked_to_end: false, end: None })
     }
 
     /// Waits until the process runs.
@@ -137,8 +144,7 @@ impl Jailed {
                 // Nobody waited for the start.
                 Some(Report::Started { pid, .. }) => self.pid = pid,
                 Some(Report::Cannot(_) | Report::NoRoom(_)) | None => {
-                    // Nobody else is left to kill what the jail held; what had detached itself is out of reach now.
-                    self.kill_group();
+                    self.kill_for_the_jail();
                     break End::JailLost;
                 }
             }
@@ -173,9 +179,15 @@ impl Jailed {
     pub(crate) async fn kill(&mut self) {
         self.order(Order::Kill);
         let killed = timeout(KILL_PATIENCE, self.buried()).await;
-        if killed.is_err() && self.end.is_none() {
-            tracing::error!(pid = self.pid, "a function process outlives KILL");
-            self.kill_group();
+        let is_silent = killed.is_err() && self.end.is_none();
+        if is_silent {
+            tracing::warn!(pid = self.pid, "a jail does not answer: its function has stopped it, or outlives KILL");
+            self.kill_for_the_jail();
+            _ = timeout(KILL_PATIENCE_LEFT, self.buried()).await;
+        }
+        if is_silent || self.end == Some(End::JailLost) {
+            // There may be none: then nothing is left to be done.
+            _ = tokio::fs::remove_dir_all(&self.scratch).await;
         }
     }
 
@@ -206,6 +218,14 @@ impl Jailed {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// What the jail would do, were it not killed or stopped: a function can do both, it has the same user. Without a
+    /// cgroup, what had left the tree of its processes before is out of reach.
+    fn kill_for_the_jail(&self) {
+        record::kill(&self.record);
+        self.kill_group();
+        record::remove(&self.record);
     }
 
     fn kill_group(&self) {

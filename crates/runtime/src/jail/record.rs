@@ -12,9 +12,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
-use super::tree;
+use super::{cgroup, tree};
 
 /// The record of this process.
 #[derive(Debug)]
@@ -33,6 +33,25 @@ pub(crate) struct Recorded {
 /// Where the records are, in `run/` of the data directory.
 pub(crate) fn folder(run: &Path) -> PathBuf {
     run.join("jails")
+}
+
+/// Kills what a record names and everything below it, as far as it is still what was recorded. Gives how many it named.
+pub(crate) fn kill(record: &Path) -> usize {
+    let alive: Vec<Pid> = Recorded::read(record).into_iter().filter_map(Recorded::alive).collect();
+    for pid in &alive {
+        tree::kill_below(*pid);
+        _ = rustix::process::kill_process_group(*pid, Signal::KILL);
+        _ = rustix::process::kill_process(*pid, Signal::KILL);
+    }
+    alive.len()
+}
+
+/// Removes a record, and kills and removes the cgroup of its jail: what had left the tree of processes is there.
+pub(crate) fn remove(record: &Path) {
+    if let Some(jail) = record.file_name().and_then(|name| name.to_str()) {
+        cgroup::remove_leftover(jail);
+    }
+    _ = fs::remove_file(record);
 }
 
 // === impl Record ===

@@ -48,14 +48,12 @@ pub fn exec_argv(version: &FunctionVersion) -> Vec<OsString> {
 
 /// What is copied, and what is only hashed.
 pub(super) fn plan(home: &Path, argv: &[String], data_dir: &Path) -> Result<(Plan, Vec<Content>), PrepareError> {
+    check(home, argv)?;
     let mut plan = Plan::default();
     let mut in_place = Plan::default();
     let mut folders = BTreeSet::new();
     for (place, argument) in argv.iter().enumerate() {
         let source = at(home, argument);
-        if place == 0 {
-            check_program(argument, &source)?;
-        }
         let is_program = place == 0 && argument.contains('/');
         if !is_program && (place == 0 || !source.is_file() || !is_code(&source)) {
             continue;
@@ -90,7 +88,9 @@ fn add_folder(plan: &mut Plan, home: &Path, folder: &Path, data_dir: &Path) -> R
 }
 
 /// Whether the program can be started at all.
-fn check_program(argument: &str, source: &Path) -> Result<(), PrepareError> {
+pub(super) fn check(home: &Path, argv: &[String]) -> Result<(), PrepareError> {
+    let Some(argument) = argv.first() else { return Ok(()) };
+    let source = &at(home, argument);
     if !argument.contains('/') {
         return match find(argument) {
             Some(_) => Ok(()),

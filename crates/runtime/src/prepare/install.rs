@@ -13,10 +13,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use kvern_core::FailureCode;
+use rustix::fs::FallocateFlags;
 use tokio::time::{Instant, Interval};
 
 use crate::contract::{PrepareError, Progress};
-use crate::jail::jailed::{End, Jailed, Launch, NotStarted};
+use crate::jail::jailed::{End, Jailed, Launch, NotStarted, no_room};
 use crate::jail::leash::{Ending, How};
 use crate::jail::record;
 use crate::jail::task::Task;
@@ -30,6 +32,8 @@ const COMPLETE: &str = ".kvern-complete";
 const LOCK_EVERY: Duration = Duration::from_millis(50);
 /// How much of an installer's output is read for its last words.
 const TAIL_BYTES: u64 = 16 << 10;
+/// How much of its output finds room on a full disk.
+const LOG_BYTES_RESERVED: u64 = 256 << 10;
 /// How many of its lines are shown.
 const TAIL_LINES: usize = 15;
 /// How much of a line is shown while it runs.
@@ -135,8 +139,12 @@ impl<'a> Watch<'a> {
         let command = (self.job.command)(folder);
         let program = Path::new(command.get_program()).display();
         self.step("installing", &format!("with {program}"));
-        let cannot = |why: NotStarted| error(format!("cannot run {program} for {}: {why}", self.job.what));
-        let mut jailed = self.spawn(&command, folder, log).map_err(cannot)?;
+        let cannot = |why: NotStarted| PrepareError {
+            is_shortage: why.code == FailureCode::NoRoom,
+            ..error(format!("cannot run {program} for {}: {why}", self.job.what))
+        };
+        let output = open_log(log).map_err(|e| failed(format!("cannot write {}", log.display()), &e))?;
+        let mut jailed = self.spawn(&command, folder, output).map_err(cannot)?;
         jailed.started().await.map_err(cannot)?;
         let end = loop {
             // Every arm may be dropped: `ended` can be called again, ticks are kept, the deadline stands.
@@ -157,16 +165,13 @@ impl<'a> Watch<'a> {
     }
 
     /// Starts the installer.
-    fn spawn(&self, command: &Command, folder: &Path, log: &Path) -> Result<Jailed, NotStarted> {
-        // The output goes to a file and not through pipes: nobody has to read it, a child that holds it open delays
-        // nothing, and all of it is there to be read afterwards.
-        let no_log = |e: io::Error| NotStarted::new(format!("cannot write {}", log.display()), &e);
-        let data_dir = std::path::absolute(&self.settings.data_dir).map_err(no_log)?;
+    fn spawn(&self, command: &Command, folder: &Path, stdout: File) -> Result<Jailed, NotStarted> {
+        let no_place = |e: io::Error| NotStarted::new("cannot find the data directory", &e);
+        let data_dir = std::path::absolute(&self.settings.data_dir).map_err(no_place)?;
         let run = data_dir.join("run");
         // An earlier installer of the same packages may still be clearing its own away.
         let scratch = run.join("tmp").join(folder.file_name().unwrap_or_default());
-        let stdout = File::create(log).map_err(no_log)?;
-        let stderr = stdout.try_clone().map_err(no_log)?;
+        let stderr = stdout.try_clone().map_err(no_room)?;
         let nothing = File::open("/dev/null").map_err(|e| NotStarted::new("cannot open /dev/null", &e))?;
         let own = command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
         let environment =
@@ -197,7 +202,7 @@ impl<'a> Watch<'a> {
         let words = tail(log);
         self.step("could not install", &format!("after {:.1} s", self.begun.elapsed().as_secs_f64()));
         let message = format!("{}. The whole output is in {}", (self.job.explain)(&words), log.display());
-        Err(PrepareError { detail: Some(last_lines(&words)), ..error(message) })
+        Err(PrepareError { detail: Some(last_lines(&words)), is_shortage: found_no_room(&words), ..error(message) })
     }
 
     fn too_long(&self, log: Option<&Path>) -> PrepareError {
@@ -213,6 +218,31 @@ impl<'a> Watch<'a> {
 }
 
 // === helpers ===
+
+/// The output goes to a file and not through pipes: nobody has to read it, a child that holds it open delays nothing, and
+/// all of it is there to be read afterwards. Its room is taken now, so that an installer that fills the disk can say so.
+fn open_log(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, LOG_BYTES_RESERVED).map_err(io::Error::from) {
+        Err(error) if super::is_shortage(&error) => Err(error),
+        // Some file systems cannot promise room.
+        Ok(()) | Err(_) => Ok(file),
+    }
+}
+
+/// Whether an installer failed because the disk is full, a quota is used up, or files may not be so large.
+pub(super) fn found_no_room(words: &str) -> bool {
+    const SIGNS: [&str; 7] = [
+        "No space left on device",
+        "ENOSPC",
+        "Disk quota exceeded",
+        "EDQUOT",
+        "[Errno 27] File too large",
+        "File too large (os error 27)",
+        "EFBIG",
+    ];
+    SIGNS.iter().any(|sign| words.contains(sign))
+}
 
 /// Variables that keep an installer's temporary files and its cache in the data directory, like everything that we write.
 fn inside(scratch: &Path, packages: &Path) -> impl Iterator<Item = (OsString, OsString)> {

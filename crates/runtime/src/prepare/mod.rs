@@ -66,6 +66,17 @@ pub async fn prepare(
     blocking(move || work.copy()).await
 }
 
+/// Whether the file or program that the function names is there. Looks, and does nothing.
+///
+/// # Errors
+/// What [`prepare`] would say.
+pub fn check(function: &Function) -> Result<(), PrepareError> {
+    match &function.door {
+        Door::Handler { file, .. } => check_handler(&function.home.join(file)),
+        Door::Exec { argv } => exec::check(&function.home, argv),
+    }
+}
+
 /// The handler's file in the copy; none for an exec function.
 #[must_use]
 pub fn handler_file(version: &FunctionVersion) -> Option<PathBuf> {

@@ -105,7 +105,7 @@ fn explain(words: &str, has_lock: bool) -> String {
         (after("No matching version found for "), "there is no such version; check it")
     } else if words.contains("code EUSAGE") && has_lock {
         (None, "package-lock.json does not fit it. Run `npm install` beside it, which writes the lock file anew")
-    } else if words.contains("code ENOSPC") {
+    } else if install::found_no_room(words) {
         (None, "the disk is full")
     } else if ["ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT"].iter().any(|code| words.contains(code)) {
         (None, "the registry cannot be reached")

@@ -91,7 +91,7 @@ fn explain(words: &str, python: &Interpreter) -> String {
         ["NewConnectionError", "ConnectTimeoutError", "NameResolutionError", "dns error", "client error (Connect)"];
     let requirement = refused(words);
     let named = requirement.as_deref().map_or_else(String::new, |name| format!("{name} of "));
-    let reason = if words.contains("No space left on device") {
+    let reason = if install::found_no_room(words) {
         "the disk is full"
     } else if is_offline.iter().any(|sign| words.contains(sign)) {
         "the package index cannot be reached"

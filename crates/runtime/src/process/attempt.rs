@@ -118,8 +118,8 @@ impl Live {
         let limit = self.function.memory.filter(|_| self.jailed.limit() == LimitKind::Rlimit);
         match (failure.code, limit) {
             (FailureCode::ResultTooLarge, _) => OutputRefused::TooLarge(self.function.max_output).outcome(),
-            // Under RLIMIT_DATA the allocation fails, and Python raises.
-            (_, Some(memory)) if failure.class.as_deref() == Some("MemoryError") => {
+            // Under RLIMIT_DATA the allocation fails, and Python (MemoryError) or Node (RangeError) throws.
+            (_, Some(memory)) if is_about_memory(&failure) => {
                 self.is_spoilt = true;
                 Outcome::Crashed(words::memory_exceeded(memory.0.get()))
             }
@@ -139,7 +139,7 @@ impl Live {
 
     fn crashed(&mut self, end: Option<End>) -> Outcome {
         self.is_spoilt = true;
-        Outcome::Crashed(words::death(end, &self.function, &self.tail, " during the attempt"))
+        Outcome::Crashed(words::death(end, &self.function, &self.jailed, &self.tail, " during the attempt"))
     }
 
     fn garbage(&mut self, what: &str) -> Outcome {
@@ -150,6 +150,11 @@ impl Live {
 }
 
 // === helpers ===
+
+fn is_about_memory(failure: &Failure) -> bool {
+    let class = failure.class.as_deref();
+    class == Some("MemoryError") || class == Some("RangeError") && words::is_about_memory(&failure.message)
+}
 
 fn log_prelude(prelude: &mut Vec<u8>, log: &dyn Log) {
     let prelude = std::mem::take(prelude);

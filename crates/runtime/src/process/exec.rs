@@ -227,18 +227,20 @@ impl Attempt {
 
     fn outcome(&self, end: End) -> Outcome {
         let function = &self.function;
-        if let Some(failure) = words::out_of_memory(Some(end), function, &self.tail) {
+        if let Some(failure) = words::out_of_memory(Some(end), function, self.jailed.limit(), &self.tail) {
             return Outcome::Crashed(failure);
         }
         let End::Reported(ending) = end else {
-            return Outcome::Crashed(words::death(Some(end), function, &self.tail, ""));
+            return Outcome::Crashed(words::death(Some(end), function, &self.jailed, &self.tail, ""));
         };
         let (code, message) = match ending.how {
             How::Exited(0) => return Outcome::Succeeded,
             How::Exited(EXIT_BAD_INPUT) => (FailureCode::BadInput, "exited with code 65: the input is bad".to_owned()),
             How::Exited(EXIT_RETRY) => (FailureCode::Retry, "exited with code 75: try again".to_owned()),
             How::Exited(code) => (FailureCode::Exit, format!("exited with code {code}")),
-            How::Signalled(_) => return Outcome::Crashed(words::death(Some(end), function, &self.tail, "")),
+            How::Signalled(_) => {
+                return Outcome::Crashed(words::death(Some(end), function, &self.jailed, &self.tail, ""));
+            }
         };
         Outcome::Failed(Failure::new(code, words::with_last_line(message, &self.tail)))
     }

@@ -220,7 +220,7 @@ impl Live {
     }
 
     fn died_at_import(&self, end: Option<End>) -> StartError {
-        let mut failure = words::death(end, &self.function, &self.tail, " at import");
+        let mut failure = words::death(end, &self.function, &self.jailed, &self.tail, " at import");
         if failure.code == FailureCode::Crash {
             failure.code = FailureCode::CannotStart;
             failure.message = failure.message.replacen("the process", &self.file(), 1);

@@ -7,11 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::jail::record::{self, Recorded};
-use crate::jail::{cgroup, tree};
 
 /// How long the jails get to finish by themselves, and what we killed to be gone.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,21 +20,14 @@ pub(super) async fn clean_up(run: &Path) {
     let entries: Vec<_> = fs::read_dir(record::folder(run)).into_iter().flatten().flatten().collect();
     let left = || entries.iter().flat_map(|entry| Recorded::read(&entry.path())).filter_map(Recorded::alive).count();
     if !gone_within_patience(left).await {
-        for process in entries.iter().flat_map(|entry| Recorded::read(&entry.path())) {
-            if let Some(pid) = process.alive() {
-                tracing::warn!(pid = pid.as_raw_nonzero(), "killing a process that an earlier server left behind");
-                tree::kill_below(pid);
-                _ = rustix::process::kill_process_group(pid, Signal::KILL);
-                _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
-        }
+        let processes: usize = entries.iter().map(|entry| record::kill(&entry.path())).sum();
+        tracing::warn!(processes, "killed what an earlier server had left behind");
         if !gone_within_patience(left).await {
             tracing::error!("processes of an earlier server outlive KILL");
         }
     }
     for entry in entries {
-        cgroup::remove_leftover(&entry.file_name().to_string_lossy());
-        _ = fs::remove_file(entry.path());
+        record::remove(&entry.path());
     }
     for entry in fs::read_dir(run.join("tmp")).into_iter().flatten().flatten() {
         // Folders of functions and installers, files of calls.

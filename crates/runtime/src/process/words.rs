@@ -3,12 +3,24 @@
 use kvern_core::{Failure, FailureCode, Function};
 
 use super::logs::Tail;
-use crate::jail::jailed::End;
-use crate::jail::leash::How;
+use crate::jail::jailed::{End, Jailed};
+use crate::jail::leash::{How, LimitKind};
+
+/// The last words of programs whose allocation failed, in lower case: those of C, of GNU, of C++, of Rust, of Python, and
+/// of Node.
+const NO_MEMORY: [&str; 7] = [
+    "cannot allocate memory",
+    "memory exhausted",
+    "out of memory",
+    "bad_alloc",
+    "memory allocation of",
+    "memoryerror",
+    "allocation failed",
+];
 
 /// The failure of an attempt or a start whose process ended. `when` says under what, such as ` at import`.
-pub(super) fn death(end: Option<End>, function: &Function, tail: &Tail, when: &str) -> Failure {
-    if let Some(failure) = out_of_memory(end, function, tail) {
+pub(super) fn death(end: Option<End>, function: &Function, jailed: &Jailed, tail: &Tail, when: &str) -> Failure {
+    if let Some(failure) = out_of_memory(end, function, jailed.limit(), tail) {
         return failure;
     }
     let message = match end {
@@ -23,7 +35,7 @@ pub(super) fn death(end: Option<End>, function: &Function, tail: &Tail, when: &s
 }
 
 /// The failure of a process that died at its memory limit, if it did.
-pub(super) fn out_of_memory(end: Option<End>, function: &Function, tail: &Tail) -> Option<Failure> {
+pub(super) fn out_of_memory(end: Option<End>, function: &Function, limit: LimitKind, tail: &Tail) -> Option<Failure> {
     let memory = function.memory?;
     let Some(End::Reported(ending)) = end else { return None };
     let heap_is_full = match ending.how {
@@ -32,13 +44,21 @@ pub(super) fn out_of_memory(end: Option<End>, function: &Function, tail: &Tail) 
         How::Exited(134) | How::Signalled(6) => tail.text().contains("heap out of memory"),
         How::Exited(_) | How::Signalled(_) => false,
     };
-    (ending.oom || heap_is_full).then(|| memory_exceeded(memory.0.get()))
+    // Under RLIMIT_DATA nobody kills: an allocation fails, and only the program knows why it ends.
+    let says_so = limit == LimitKind::Rlimit && tail.last_line().is_some_and(|line| is_about_memory(&line));
+    (ending.oom || heap_is_full || says_so).then(|| memory_exceeded(memory.0.get()))
+}
+
+/// Whether somebody complains that an allocation failed.
+pub(super) fn is_about_memory(words: &str) -> bool {
+    let words = words.to_lowercase();
+    NO_MEMORY.iter().any(|known| words.contains(known))
 }
 
 /// The failure at a memory limit.
 pub(super) fn memory_exceeded(bytes: u64) -> Failure {
     let limit = if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") };
-    let message = format!("the process reached its memory limit of {limit}; raise `memory` if it needs more");
+    let message = format!("out of memory: the process reached its limit of {limit}; raise `memory` if it needs more");
     Failure::new(FailureCode::OutOfMemory, message)
 }
 
@@ -81,6 +101,21 @@ mod tests {
     fn limits_are_named_as_the_manifest_writes_them() {
         assert!(memory_exceeded(64 << 20).message.contains("64 MiB"));
         assert!(memory_exceeded(1000).message.contains("1000 bytes"));
+    }
+
+    #[test]
+    fn complaints_about_memory_are_known() {
+        for words in [
+            "MemoryError",
+            "tail: memory exhausted",
+            "sort: cannot allocate memory",
+            "terminate called after throwing an instance of 'std::bad_alloc'",
+            "memory allocation of 1073741824 bytes failed",
+            "Array buffer allocation failed",
+        ] {
+            assert!(is_about_memory(words), "{words}");
+        }
+        assert!(!is_about_memory("a memory of summer"));
     }
 
     #[test]

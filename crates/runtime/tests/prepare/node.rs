@@ -45,6 +45,18 @@ async fn a_local_package_is_installed_once_with_npm() {
 }
 
 #[tokio::test]
+async fn an_npm_without_room_is_short_of_it_and_not_broken() {
+    let mut world = with_local_package();
+    if !has_npm(&world) {
+        return;
+    }
+    let words = "npm error code ENOSPC\nnpm error nospc ENOSPC: no space left on device, write";
+    world.settings.npm = Some(world.write_program("../npm", &format!("#!/bin/sh\necho '{words}' >&2\nexit 228\n")));
+    let error = world.refused().await;
+    assert!(error.is_shortage && error.message.contains("cannot be installed: the disk is full"), "{error}");
+}
+
+#[tokio::test]
 async fn a_lock_file_is_followed() {
     let world = with_local_package();
     if !has_npm(&world) {

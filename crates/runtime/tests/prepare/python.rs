@@ -86,7 +86,7 @@ async fn a_local_package_is_installed_once_with_pip() {
     let other = world.prepared().await;
     assert_ne!(other.version, version.version);
     assert_eq!(other.packages, Some(installed), "other code, same packages");
-    assert_eq!(world.seen.lines_with("installing").len(), 1);
+    assert_eq!(world.seen.lines_with("hello: installing requirements.txt with ").len(), 1);
 }
 
 #[tokio::test]
@@ -101,6 +101,20 @@ async fn a_requirement_that_cannot_be_installed_is_named() {
     let detail = error.detail.expect("pip's own words");
     assert!(detail.contains("No matching distribution found for kvern-no-such-package==9"), "{detail}");
     assert!(packages(&world).is_empty(), "nothing half made is left");
+}
+
+#[tokio::test]
+async fn an_installer_without_room_is_short_of_it_and_not_broken() {
+    let full = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device";
+    for (words, is_shortage) in [(full, true), ("ERROR: No matching distribution found for mine==1.0", false)] {
+        let error = with_pip(&format!("echo '{words}' >&2; exit 1")).refused().await;
+        assert_eq!(error.is_shortage, is_shortage, "{error}");
+        assert_eq!(
+            error.message.contains("cannot be installed for Python 3.") && error.message.contains("the disk is full"),
+            is_shortage,
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod cut_off;
 mod exceptions;
 mod exec;
 mod forks;
+mod hostile;
 mod life;
 mod memory;
 mod node;

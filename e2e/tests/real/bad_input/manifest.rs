@@ -58,6 +58,14 @@ fn several_mistakes_at_a_reload() {
 }
 
 #[test]
+fn files_that_are_not_there() {
+    let folder = folder(
+        "[functions.a]\nhandler = \"a.py:a\"\n[functions.b]\nexec = [\"./b\"]\n[functions.c]\nexec = [\"cat\"]\n",
+    );
+    told("files that are not there").is(&run_of(&run_in(folder.path(), &["check"])));
+}
+
+#[test]
 fn not_toml() {
     let folder = folder("[functions.hello]\nhandler = hello.py\n");
     told("a manifest that is not TOML").is(&run_of(&run_in(folder.path(), &["check"])));

@@ -146,7 +146,17 @@ fn output_that_cannot_be_written_is_no_success() {
         let output = command.stdin(Stdio::null()).output().expect("kvern runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    for verb in [&["jobs", "result", &id][..], &["jobs", "list"], &["jobs", "get", &id, "-o", "json"], &["token"]] {
+    let verbs = [
+        &["jobs", "result", &id][..],
+        &["jobs", "list"],
+        &["jobs", "get", &id, "-o", "json"],
+        &["token"],
+        &["--help"],
+        &["jobs", "list", "--help"],
+        &["--version"],
+        &["completions", "bash"],
+    ];
+    for verb in verbs {
         let full = std::fs::File::options().write(true).open("/dev/full").expect("full(4)");
         let (code, said) = run(verb, full.into());
         assert_eq!(code, Some(1), "{verb:?} {said}");

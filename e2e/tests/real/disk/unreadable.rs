@@ -107,10 +107,7 @@ fn a_database_with_flipped_bits_is_refused_or_served_without_a_panic() {
         if let Err(status) = server.try_restart() {
             let said = server.log().split_off(before);
             assert!(status.code() == Some(1) || status.code() == Some(4), "{status}: {said}");
-            assert!(
-                said.contains("restore a backup") || said.contains("another program"),
-                "it says what to do: {said}"
-            );
+            assert!(said.contains("kvern doctor") || said.contains("another program"), "it says what to do: {said}");
         } else {
             serves(&server.http, &waiting);
             server.kill();

@@ -1,7 +1,11 @@
 //! The smallest function in each language, called and submitted: `examples/hello` as it stands in the repository.
 
-use kvern_e2e::files::of_repository;
-use kvern_e2e::{Server, Start, needs, until};
+use std::process::{Command, Stdio};
+
+use kvern_e2e::files::{copy, of_repository};
+use kvern_e2e::{Server, Start, kvern, needs, until};
+
+use crate::running_dev::Dev;
 
 /// What each says to `{"name": "Ada"}`, with its content type, and what it prints.
 const SAID: [(&str, &str, &str, &str); 3] = [
@@ -41,6 +45,38 @@ fn hello() -> Option<Server> {
     let example = of_repository("examples/hello");
     needs::programs(&["python3", "node"])
         .then(|| Server::start_as(Start { copy_of: Some(&example), ..Start::default() }))
+}
+
+#[test]
+fn its_readme_can_be_pasted_as_one_block() {
+    if !needs::programs(&["bash", "curl", "python3", "node"]) {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("kvern-e2e-hello-").tempdir().expect("a folder");
+    let app = folder.path().join("app");
+    std::fs::create_dir(&app).expect("a folder");
+    copy(&of_repository("examples/hello"), &app);
+    let readme = std::fs::read_to_string(app.join("README.md")).expect("a text");
+    let dev = Dev::start_in(folder, &[]);
+    let commands =
+        readme.lines().filter_map(|line| line.strip_prefix("$ ")).filter(|line| !line.starts_with("kvern dev"));
+    let commands = commands.collect::<Vec<_>>().join("\n").replace("localhost:8080", &dev.http.address.to_string());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new("bash")
+        .args(["-e", "-c", &commands])
+        .env("PATH", format!("{}:{path}", kvern().parent().expect("a folder").display()))
+        .env("KVERN_SERVER", format!("http://{}", dev.http.address))
+        .current_dir(app)
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash runs");
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{told}");
+    for promised in readme.lines().filter(|line| line.starts_with('{') || line.starts_with("hello, ")) {
+        assert!(said.contains(promised), "{promised} in {said}");
+    }
+    let attempts = dev.http.get("/v1/jobs?function=flaky").json()["jobs"][0]["attempt"].clone();
+    assert_eq!(attempts, 4, "the mended code ran at once: {said}\n{told}");
 }
 
 #[test]

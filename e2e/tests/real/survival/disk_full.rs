@@ -1,9 +1,11 @@
 //! A full disk: nothing new is accepted, nothing accepted is lost, and it goes on by itself once there is room.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kvern_e2e::files::write;
 use kvern_e2e::{Answer, Http, Server, Start, needs, until};
 use tempfile::TempDir;
 
@@ -26,18 +28,28 @@ exec = [\"sh\", \"-c\", \"echo ran >>runs; head -c 200000 /dev/zero\"]
 concurrency = 2
 retry = { attempts = 5, backoff = \"10ms\" }
 ";
+/// Writes a wheel that is small until it is installed: 20 MiB.
+const LARGE_WHEEL: &str = "
+import zipfile
+with zipfile.ZipFile('large-1.0-py3-none-any.whl', 'w', zipfile.ZIP_DEFLATED) as wheel:
+    wheel.writestr('large.bin', bytes(20 << 20))
+    info = 'large-1.0.dist-info/'
+    wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\\nName: large\\nVersion: 1.0\\n')
+    wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr(info + 'RECORD', '')
+";
 /// Longer than all pauses between attempts of one job.
 const ATTEMPTS_END_WITHIN: Duration = Duration::from_secs(5);
 /// Above the free space that a submit needs (64 MiB) and two reserves.
 const SIZE: &str = "size=128m";
 
 /// A small file system in memory; unmounted when dropped.
-struct SmallDisk {
+pub(super) struct SmallDisk {
     folder: TempDir,
 }
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    pub(super) fn mount() -> Option<Self> {
         if !needs::root() {
             return None;
         }
@@ -47,12 +59,12 @@ impl SmallDisk {
         needs::is_given("the right to mount a tmpfs", is_mounted).then_some(Self { folder })
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Takes all of the room, to the last byte. May be called again, for what became free.
-    fn fill(&self) -> PathBuf {
+    pub(super) fn fill(&self) -> PathBuf {
         kvern_e2e::disk::fill(self.path())
     }
 
@@ -173,6 +185,45 @@ fn a_start_without_room_for_the_code_fails_no_job() {
     }
     let data = data.display().to_string();
     until("a reload to be taken", || (server.cli(&["reload", "--data", &data]).0 == 0).then_some(()));
+}
+
+#[test]
+fn an_installer_without_room_fails_no_job() {
+    const CODE: &str =
+        "import os, time\n\ndef wait():\n    while not os.path.exists('go'):\n        time.sleep(0.02)\n";
+    let pip = Command::new("python3").args(["-m", "pip", "--version"]).output();
+    if !needs::is_given("pip", pip.is_ok_and(|output| output.status.success())) {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data = disk.path().join("data");
+    let files = [("kvern.toml", "[functions.wait]\nhandler = \"wait.py:wait\"\nconcurrency = 1\n"), ("wait.py", CODE)];
+    let mut server = Server::start_as(Start { files: &files, data: Some(&data), ..Start::default() });
+    // The first runs when the server is killed; the others have not begun.
+    let ids: Vec<String> = (0..3).map(|_| server.http.submit("wait", "")).collect();
+    server.kill();
+    let made = Command::new("python3").args(["-c", LARGE_WHEEL]).current_dir(&server.home).status();
+    assert!(made.is_ok_and(|status| status.success()), "no wheel");
+    write(&server.home, "requirements.txt", "--no-index\n--find-links .\nlarge==1.0\n");
+    write(&server.home, "go", "");
+    // Room for the installer to begin, and not for what it brings.
+    let filler = disk.fill();
+    let filled = std::fs::metadata(&filler).expect("a file").len();
+    File::options().write(true).open(&filler).and_then(|file| file.set_len(filled - (4 << 20))).expect("a little room");
+    server.restart();
+    until("the installer to lack room", || {
+        server.http.get("/v1/functions/wait").text().contains("the disk is full").then_some(())
+    });
+    for id in &ids[1..] {
+        let job = server.http.get(&format!("/v1/jobs/{id}")).json();
+        assert_eq!((&job["state"], &job["attempt"]), (&"queued".into(), &0.into()), "{job}");
+    }
+
+    std::fs::remove_file(filler).expect("room again");
+    for id in &ids {
+        assert_eq!(server.http.finished(id)["state"], "succeeded");
+    }
+    assert_eq!(server.http.get(&format!("/v1/jobs/{}", ids[1])).json()["attempt"], 1);
 }
 
 #[test]
