@@ -172,6 +172,7 @@ impl Thread {
                     commit_takes: Duration::ZERO,
                     damaged: BTreeSet::new(),
                     chores_at: Instant::now(),
+                    read_at: None,
                 };
                 // What is due is queued and the windows are filled before the first caller looks.
                 if let Err(why) = writer.round(Vec::new()) {
