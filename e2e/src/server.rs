@@ -211,6 +211,10 @@ impl Server {
     /// # Errors
     /// How it ended, if it did not get ready.
     pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        if self.way.socket.is_none() {
+            // What a killed server was starting has its socket until it becomes a program of its own.
+            until("the port to be free", || TcpListener::bind(self.http.address).ok());
+        }
         self.process = self.way.launch(&self.home, &self.data, &self.http);
         self.until_ready()
     }

@@ -72,7 +72,10 @@ pub(super) fn are_honest(refused: &[Answer]) {
     for answer in refused {
         let problem = answer.json();
         let code = problem["code"].as_str().unwrap_or_default();
-        assert!(answer.status == 503 && ["store_unknown", "store_closed", "stopping"].contains(&code), "{problem}");
+        assert!(
+            answer.status == 503 && ["store_unknown", "store_unavailable", "store_closed", "stopping"].contains(&code),
+            "{problem}"
+        );
         assert!(answer.header("retry-after").is_some() && problem["retryable"] == true, "{problem}");
     }
     let unknown = refused.iter().find(|answer| answer.json()["code"] == "store_unknown");
