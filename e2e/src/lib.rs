@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod crash;
+pub mod disk;
 pub mod files;
 pub mod history;
 pub mod http;

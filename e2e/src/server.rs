@@ -202,8 +202,26 @@ impl Server {
 
     /// Starts it again on the same data and port.
     pub fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|status| panic!("the server ended with {status}: {}", self.log()));
+    }
+
+    /// [`Server::restart`], for data that it may refuse.
+    ///
+    /// # Errors
+    /// How it ended, if it did not get ready.
+    pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        if self.way.socket.is_none() {
+            // What a killed server was starting has its socket until it becomes a program of its own.
+            until("the port to be free", || TcpListener::bind(self.http.address).ok());
+        }
         self.launch(&[]);
-        self.wait_until_ready();
+        self.until_ready()
+    }
+
+    /// Starts it again without the program that it was started under.
+    pub fn restart_alone(&mut self) {
+        self.way.under.clear();
+        self.restart();
     }
 
     /// [`Server::restart`] without waiting, under the program that it was started under before or, if one is named, under
@@ -242,12 +260,14 @@ impl Server {
     /// # Panics
     /// If it ends, or does not answer in time.
     pub fn wait_until_ready(&mut self) {
-        until_within(START_DEADLINE, "the server to be ready", || {
-            if let Some(status) = self.ended() {
-                panic!("the server ended with {status}: {}", self.log());
-            }
-            self.is_ready().then_some(())
-        });
+        self.until_ready().unwrap_or_else(|status| panic!("the server ended with {status}: {}", self.log()));
+    }
+
+    fn until_ready(&mut self) -> Result<(), ExitStatus> {
+        until_within(START_DEADLINE, "the server to be ready", || match self.ended() {
+            Some(status) => Some(Err(status)),
+            None => self.is_ready().then_some(Ok(())),
+        })
     }
 }
 

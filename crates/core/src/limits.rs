@@ -15,6 +15,9 @@ pub const INLINE_BYTES_MAX: usize = 64 << 10;
 pub const FREE_BYTES_MIN: u64 = 64 << 20;
 /// Jobs waiting (queued or scheduled) per function unless the manifest says otherwise.
 pub const QUEUED_JOBS_DEFAULT: u64 = 1_000_000;
+/// The longest that a submit waits for the disk. After that its fate is told to be unknown, and a disk that has not
+/// answered anybody for so long is taken to hang: new jobs are refused at once.
+pub const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
 /// Time for one attempt unless the manifest says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Attempts of a job unless the manifest says otherwise.

@@ -99,7 +99,9 @@ codes! {
     TooBusy, "too_busy", SERVICE_UNAVAILABLE, true, "Too much is going on";
     /// No room on the disk.
     NoSpace, "no_space", SERVICE_UNAVAILABLE, true, "There is no room on the disk";
-    /// The store failed while it wrote.
+    /// The disk refused it, or does not answer.
+    StoreUnavailable, "store_unavailable", SERVICE_UNAVAILABLE, true, "The disk takes nothing for the moment";
+    /// The store failed while it wrote, or was silent for too long.
     StoreUnknown, "store_unknown", SERVICE_UNAVAILABLE, true, "Whether the job was stored is unknown";
     /// The store takes nothing any more.
     StoreClosed, "store_closed", SERVICE_UNAVAILABLE, true, "The store is closed";

@@ -10,9 +10,9 @@ use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header;
-use kvern_core::limits::INLINE_BYTES_MAX;
+use kvern_core::limits::{INLINE_BYTES_MAX, SUBMIT_WITHIN};
 use kvern_core::{Function, FunctionName};
-use kvern_queue::{Payload, Queue};
+use kvern_queue::{Error as QueueError, Payload, Queue, Stage};
 use kvern_runtime::body::Body as RuntimeBody;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -149,17 +149,36 @@ impl Intake {
             return Ok(Taken { body: Payload::Inline(begin), room: self.room });
         }
         let mut stage = queue.stage().await?;
-        stage.write(begin).await?;
+        stage = self.in_time(write(stage, begin)).await?;
         while let Some(bytes) = more {
             // The last room on the disk is for what was accepted: it is not filled with what will be refused.
             queue.room()?;
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }
-            stage.write(bytes).await?;
+            stage = self.in_time(write(stage, bytes)).await?;
             more = self.next().await?;
         }
-        Ok(Taken { body: stage.finish().await?, room: self.room })
+        let body = self.in_time(stage.finish()).await?;
+        Ok(Taken { body, room: self.room })
+    }
+
+    /// Waits for the disk as long as a client should. What hangs there hangs on without the client, and keeps its room
+    /// in memory until it ends: so a disk that hangs holds no more than may be in flight.
+    async fn in_time<T: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let mut work = Box::pin(work);
+        if let Ok(done) = tokio::time::timeout(SUBMIT_WITHIN, &mut work).await {
+            return Ok(done?);
+        }
+        let room = std::mem::replace(&mut self.room, Room::none());
+        tokio::spawn(async move {
+            let _ = work.await;
+            drop(room);
+        });
+        Err(refuse::disk("it has not taken a piece of a large input"))
     }
 
     /// The body for a call: whole if it is small, else as it comes. [`Early`] tells why such a stream broke.
@@ -175,6 +194,11 @@ impl Intake {
         let body = RuntimeBody::Stream(stream(self, Arc::clone(&early)));
         Ok((Taken { body, room }, early))
     }
+}
+
+async fn write(mut stage: Box<dyn Stage>, bytes: Bytes) -> Result<Box<dyn Stage>, QueueError> {
+    stage.write(bytes).await?;
+    Ok(stage)
 }
 
 fn stream(intake: Intake, early: Early) -> Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>> {

@@ -134,6 +134,7 @@ impl From<QueueError> for Problem {
             }
             QueueError::NoSpace(inner) => no_space(&inner),
             QueueError::Busy(inner) => scarce(&inner),
+            QueueError::Disk(inner) => disk(&inner),
             QueueError::Unknown(inner) => store_unknown(&inner),
             QueueError::Closed(inner) => store_closed(&inner),
             error @ (QueueError::StaleLease(_) | QueueError::Broken(_)) => internal(&error),
@@ -200,12 +201,25 @@ fn no_space_for_call(inner: &str) -> Problem {
     Problem::new(Code::NoSpace, detail).hint("call again later").retry_after(10)
 }
 
+/// The disk has not answered a client that waited for it before its job was handed over.
+pub(crate) fn disk(inner: &str) -> Problem {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    if is_new_second(&LAST) {
+        tracing::error!(error = inner, "the disk does not take new jobs");
+    }
+    let detail = "the server's disk does not answer, or refused this; nothing of this request was stored";
+    Problem::new(Code::StoreUnavailable, detail)
+        .hint("send it again later; an Idempotency-Key makes that safe in any case")
+        .retry_after(10)
+}
+
 fn store_unknown(inner: &str) -> Problem {
     static LAST: AtomicU64 = AtomicU64::new(0);
     if is_new_second(&LAST) {
-        tracing::error!(error = inner, "the store failed while it wrote");
+        tracing::error!(error = inner, "whether jobs were stored is unknown");
     }
-    Problem::new(Code::StoreUnknown, "the store failed while it wrote; whether the job was kept is unknown")
+    let detail = "the store failed or was silent for too long while it wrote; whether the job was kept is unknown";
+    Problem::new(Code::StoreUnknown, detail)
         .hint("send it again with the same Idempotency-Key: it becomes one job at most")
         .retry_after(5)
 }

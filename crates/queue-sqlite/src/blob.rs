@@ -201,5 +201,8 @@ pub(crate) fn life_of(name: &str) -> Option<u64> {
 }
 
 fn failed(error: &std::io::Error) -> Error {
-    Error::of_io("a payload cannot be stored", error)
+    match Error::of_io("a payload cannot be stored", error) {
+        Error::Broken(why) => Error::Disk(why),
+        error => error,
+    }
 }

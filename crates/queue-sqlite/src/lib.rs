@@ -19,6 +19,7 @@ mod shared;
 mod effects;
 mod inbox;
 mod operation;
+mod pulse;
 mod transaction;
 mod wal;
 mod writer;

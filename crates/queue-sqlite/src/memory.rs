@@ -50,6 +50,8 @@ pub(crate) struct Function {
     pub(crate) stored: FunctionStats,
     pub(crate) running: u64,
     pub(crate) window: Window,
+    /// Its next jobs could not be read just now. Who waits for one does not ask for another try.
+    pub(crate) is_unreadable: bool,
     /// When its next scheduled job is due; never later than that, but perhaps earlier.
     pub(crate) next_due: UnixMs,
     /// The serial of its last lease: whoever was served longest ago is next.
@@ -110,7 +112,7 @@ impl Memory {
         self.names.insert(name.clone(), index);
         let window = Window::new(stored.queued == 0);
         let next_due = if stored.scheduled == 0 { NEVER } else { UnixMs(0) };
-        self.functions.push(Function { name, stored, running: 0, window, next_due, served: 0 });
+        self.functions.push(Function { name, stored, running: 0, window, is_unreadable: false, next_due, served: 0 });
         index
     }
 
@@ -169,7 +171,10 @@ impl Memory {
     /// Whether the writer has a window of these functions to fill before there is nothing to lease.
     pub(crate) fn is_dry(&self, functions: &[usize]) -> bool {
         let mut functions = functions.iter().map(|index| &self.functions[*index]);
-        functions.any(|function| !function.stored.paused && !function.window.is_whole() && !function.window.has_ready())
+        functions.any(|function| {
+            let is_whole = function.window.is_whole() || function.is_unreadable;
+            !function.stored.paused && !is_whole && !function.window.has_ready()
+        })
     }
 
     /// The functions whose windows the writer should fill; `only_dry` those alone from which nothing can be taken.
@@ -181,7 +186,8 @@ impl Memory {
 
     /// Whether the writer should fill the window of a function.
     pub(crate) fn wants_refill(&self, index: usize) -> bool {
-        self.functions[index].window.wants_more(self.window_room())
+        let function = &self.functions[index];
+        !function.is_unreadable && function.window.wants_more(self.window_room())
     }
 
     /// Jobs of a function that wait: what `max_queued` bounds.

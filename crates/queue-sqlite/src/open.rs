@@ -28,7 +28,7 @@ use crate::scrub::{SCRUB_ROUND, Scrub};
 use crate::shared::Shared;
 use crate::space::{RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
-use crate::wal::Log;
+use crate::wal::{self, Log};
 use crate::writer::Writer;
 
 /// What the queue needs.
@@ -116,6 +116,7 @@ fn begin(path: &Path) -> Result<(Connection, Log, Known), OpenError> {
     let failed = |source| OpenError::of_database(path, source);
     let mut connection = schema::open_writer(path)?;
     let log = Log::watch(&mut connection).map_err(failed)?;
+    wal::settle(&connection).map_err(failed)?;
     let known = recover::begin_life(&connection).map_err(failed)?;
     Ok((connection, log, known))
 }
@@ -171,6 +172,7 @@ impl Thread {
                     commit_takes: Duration::ZERO,
                     damaged: BTreeSet::new(),
                     chores_at: Instant::now(),
+                    read_at: None,
                 };
                 // What is due is queued and the windows are filled before the first caller looks.
                 if let Err(why) = writer.round(Vec::new()) {

@@ -4,15 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kvern_core::limits::{LEASE_TTL, SUBMIT_WITHIN};
 use kvern_core::{FunctionName, Job, JobId, State};
 use kvern_queue::{
     Ask, Cursor, Durability, Error, Filter, Lease, LeaseState, LeaseToken, Leased, NewJob, Page, Queue, Retention,
     Settlement, Stage, Stats, Stored, Submitted, Swept, Watch, Watcher, WorkerInfo, record,
 };
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::commits::CommitStats;
 use crate::inbox::{End, Inbox};
@@ -22,6 +25,7 @@ use crate::log::AppendLog;
 use crate::long::MarkLong;
 use crate::operation::Operation;
 use crate::pause::Pause;
+use crate::pulse::silent;
 use crate::read::{self, Readers};
 use crate::redirect::{Redirect, Way};
 use crate::scrub::Scrub;
@@ -30,6 +34,11 @@ use crate::shared::Shared;
 use crate::submit::{Submit, inline_bytes};
 use crate::sweep::Sweep;
 use crate::window::Ready;
+
+/// The longest that a renewal waits until long attempts are marked.
+const MARKED_WITHIN: Duration = Duration::from_secs(1);
+const _: () =
+    assert!(MARKED_WITHIN.as_millis() * 4 < LEASE_TTL.as_millis(), "renewals come often enough on a disk that hangs");
 
 /// The embedded queue.
 #[derive(Debug)]
@@ -99,7 +108,9 @@ impl Queue for SqliteQueue {
     }
 
     async fn submit(&self, job: NewJob) -> Result<Submitted, Error> {
-        self.shared.inbox.take_room(Inbox::units(inline_bytes(&job.input))).await;
+        self.shared.pulse.check()?;
+        let room = self.shared.inbox.take_room(Inbox::units(inline_bytes(&job.input)));
+        timeout(SUBMIT_WITHIN, room).await.map_err(|_| silent(SUBMIT_WITHIN))?;
         let (answer, answered) = oneshot::channel();
         let units = Inbox::units(inline_bytes(&job.input)) as usize;
         match Submit::new(job, &self.shared.blobs, answer) {
@@ -109,7 +120,9 @@ impl Queue for SqliteQueue {
                 return Err(error);
             }
         }
-        self.shared.answered(answered).await
+        // Who goes away leaves the job to the writer: it is stored once the disk answers, if it ever does.
+        let answered = timeout(SUBMIT_WITHIN, self.shared.answered(answered)).await;
+        answered.unwrap_or_else(|_| Err(Error::Unknown(silent(SUBMIT_WITHIN).to_string())))
     }
 
     async fn lease(&self, ask: Ask) -> Result<Vec<Leased>, Error> {
@@ -130,8 +143,11 @@ impl Queue for SqliteQueue {
             leases.iter().map(renew).collect()
         };
         if !long.is_empty() {
-            // The leases stand whatever comes of this; only what a crash would count depends on it.
-            let marked = self.shared.ask(0, |answer| Operation::MarkLong(MarkLong { leases: long, answer })).await;
+            // The leases stand whatever comes of this; only what a crash would count depends on it. So nobody waits for
+            // a disk that hangs: whoever hears nothing of a lease for long gives it up.
+            let marking = self.shared.ask(0, |answer| Operation::MarkLong(MarkLong { leases: long, answer }));
+            let marked = timeout(MARKED_WITHIN, marking).await;
+            let marked = marked.unwrap_or_else(|_| Err(silent(MARKED_WITHIN)));
             // Every renewal tries again, so it is said once.
             let was_broken = self.shared.is_marking_broken.swap(marked.is_err(), Ordering::Relaxed);
             if let (Err(error), false) = (marked, was_broken) {
@@ -276,8 +292,7 @@ impl Queue for SqliteQueue {
     }
 
     fn room(&self) -> Result<(), Error> {
-        self.health()?;
-        self.shared.space().room()
+        self.shared.room()
     }
 }
 

@@ -106,7 +106,14 @@ impl Read {
             if is_full {
                 return Ok(false);
             }
-            let Found { job, input } = found?;
+            let Found { job, input } = match found {
+                Err(error) if error.sqlite_error().is_none() => {
+                    // Its row is whole, and no record: those behind it go on. `kvern doctor` names it.
+                    tracing::error!(%error, "a waiting job cannot be read and stays where it is");
+                    continue;
+                }
+                found => found?,
+            };
             self.last = Some(Place { rank, seq: job.id.sequence() });
             match input {
                 Ok(input) => self.push(Ready { job: Arc::new(job), input }),

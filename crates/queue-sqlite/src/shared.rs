@@ -13,6 +13,7 @@ use crate::commits::Commits;
 use crate::inbox::Inbox;
 use crate::memory::{Memory, Moved};
 use crate::operation::Operation;
+use crate::pulse::Pulse;
 use crate::space::Space;
 
 /// Where the answer to an operation goes.
@@ -26,8 +27,11 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) clock: Clock,
     pub(crate) commits: Commits,
+    pub(crate) pulse: Pulse,
     pub(crate) blobs: BlobDir,
     pub(crate) space: Mutex<Space>,
+    /// What [`Shared::room`] found last.
+    pub(crate) room: Mutex<Result<(), Error>>,
     /// Long attempts could not be marked, and the log has said so.
     pub(crate) is_marking_broken: AtomicBool,
     /// Waiting jobs whose input the scrub found damaged: the writer fails them.
@@ -43,8 +47,10 @@ impl Shared {
             hub: Hub::default(),
             clock,
             commits: Commits::default(),
+            pulse: Pulse::new(),
             blobs,
             space: Mutex::new(space),
+            room: Mutex::new(Ok(())),
             is_marking_broken: AtomicBool::new(false),
             found_damaged: Mutex::default(),
         }
@@ -76,6 +82,19 @@ impl Shared {
     pub(crate) fn space(&self) -> MutexGuard<'_, Space> {
         // Nothing in it is worse than a look at the disk that is a second old.
         self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// Why a submit would be refused. Waits for nothing: a worker of the runtime asks.
+    pub(crate) fn room(&self) -> Result<(), Error> {
+        self.memory().check_open()?;
+        self.pulse.check()?;
+        let mut last = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        // The writer may have the space, and a disk that hangs the writer.
+        if let Ok(mut space) = self.space.try_lock() {
+            *last = space.room();
+        }
+        last.clone()
     }
 
     /// Hands an operation to the writer and waits for its answer.

@@ -100,7 +100,7 @@ impl Space {
     /// [`Error::NoSpace`] while new jobs are refused, with what is free and what is needed.
     pub(crate) fn room(&mut self) -> Result<(), Error> {
         if self.looked_at.elapsed() >= LOOK_EVERY {
-            self.refresh();
+            self.look();
         }
         if self.is_low { Err(self.no_space()) } else { Ok(()) }
     }
@@ -143,11 +143,16 @@ impl Space {
 
     /// Looks at the disk, and sets the reserve aside once there is room for it again.
     fn refresh(&mut self) {
+        self.look();
+        self.keep_reserve();
+    }
+
+    /// Looks, and writes nothing.
+    fn look(&mut self) {
         self.looked_at = Instant::now();
         // A file system that cannot say is not full.
         self.free_bytes = statvfs(&self.dir).map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         self.written_bytes = 0;
-        self.keep_reserve();
         self.is_low = self.is_used_up();
     }
 

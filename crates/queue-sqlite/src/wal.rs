@@ -24,6 +24,19 @@ pub(crate) const WAL_BYTES_MAX: u64 = PAGES_MAX as u64 * 4096;
 /// A log that a reader keeps from being begun anew is copied again after this many pages more.
 const PAGES_MORE: u32 = PAGES_MAX / 4;
 
+/// Copies a log of the life before, so that the first commit begins it anew.
+///
+/// What that life wrote last it may have failed to sync. Then the kernel shows those bytes as if they were stored, syncs
+/// without complaint, and loses them in a power cut; and with them everything that stands behind them in the log, for
+/// that is read up to the first gap. Copied, they are written once more.
+pub(crate) fn settle(connection: &Connection) -> SqlResult<()> {
+    match connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE) {
+        // As in `copy_if_long`: the log keeps what the database has no room for.
+        Err(error) if !is_full_for(&error, connection) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The log as the writer sees it.
 #[derive(Debug)]
 pub(crate) struct Log {

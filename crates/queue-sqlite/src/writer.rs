@@ -33,6 +33,8 @@ const SLOW_COMMIT: Duration = Duration::from_micros(500);
 const LINGER_PART: u32 = 50;
 /// The wait after jobs that came due could not be queued.
 const CHORES_AGAIN: Duration = Duration::from_secs(1);
+/// The wait after jobs could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// The longest sleep until a due time: the wall clock may jump.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -49,6 +51,8 @@ pub(crate) struct Writer<'c> {
     pub(crate) damaged: BTreeSet<JobId>,
     /// When to look after due and damaged jobs again, after that failed.
     pub(crate) chores_at: Instant,
+    /// When to read the jobs of functions again that could not be read.
+    pub(crate) read_at: Option<Instant>,
 }
 
 /// What is to be committed.
@@ -100,15 +104,23 @@ impl Writer<'_> {
             if operations.is_empty() && end.is_some() {
                 return true;
             }
-            if let Err(why) = self.round(operations) {
+            self.shared.pulse.begin();
+            let done = self.round(operations);
+            self.shared.pulse.end();
+            if let Err(why) = done {
                 self.seal(&why);
                 return false;
             }
         }
     }
 
-    /// When to look without being asked: at the next due time, at once if jobs are damaged.
+    /// When to look without being asked.
     fn deadline(&self) -> Option<Instant> {
+        [self.chores_deadline(), self.read_at].into_iter().flatten().min()
+    }
+
+    /// At the next due time, at once if jobs are damaged.
+    fn chores_deadline(&self) -> Option<Instant> {
         if !self.damaged.is_empty() {
             return Some(self.chores_at);
         }
@@ -175,7 +187,7 @@ impl Writer<'_> {
                 }
                 Err(Spoiled::Commit(error)) => {
                     let why = Error::Closed(format!("the store failed while it wrote: {error}"));
-                    let unknown = Error::Unknown(error.to_string());
+                    let unknown = Error::Unknown(format!("the store failed while it wrote: {error}"));
                     let mut memory = self.shared.memory();
                     // Before anyone hears of it: whoever does finds the store sealed.
                     memory.close(why.clone());
@@ -310,19 +322,32 @@ impl Writer<'_> {
 
     /// Fills the windows that want it; `only_gaps` those alone from which nothing can be taken.
     fn refill(&mut self, only_gaps: bool) {
+        if self.read_at.is_some_and(|at| at <= Instant::now()) {
+            self.read_at = None;
+            self.shared.memory().functions.iter_mut().for_each(|function| function.is_unreadable = false);
+        }
         let mut wanting = self.shared.memory().wanting_refill(only_gaps);
         while let Some(function) = wanting.pop() {
             match refill(self.desk.connection, &self.shared, function) {
                 Ok(damaged) => self.damaged.extend(damaged),
-                Err(error) => {
-                    tracing::error!(%error, "the next jobs cannot be read");
-                    return;
-                }
+                Err(error) => self.leave_unread(function, &error),
             }
             if wanting.is_empty() {
                 wanting = self.shared.memory().wanting_refill(true);
             }
         }
+    }
+
+    /// The others go on, and this one is tried again in a while: whoever waits for a job of it would ask again at once.
+    fn leave_unread(&mut self, function: usize, error: &rusqlite::Error) {
+        let name = {
+            let mut memory = self.shared.memory();
+            let function = &mut memory.functions[function];
+            function.is_unreadable = true;
+            function.name.clone()
+        };
+        tracing::error!(%error, function = %name, "the next jobs of a function cannot be read; trying again");
+        self.read_at.get_or_insert(Instant::now() + READ_AGAIN);
     }
 
     fn count_commit(&mut self, operations: usize, took: Duration) {

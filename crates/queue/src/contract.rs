@@ -116,10 +116,11 @@ pub trait Queue: Send + Sync + 'static {
     /// [`Error::Closed`], [`Error::NoSpace`].
     async fn stage(&self) -> Result<Box<dyn Stage>, Error>;
 
-    /// Accepts a job; durable on return.
+    /// Accepts a job; durable on return. Where the disk does not answer within [`kvern_core::limits::SUBMIT_WITHIN`], the
+    /// answer is [`Error::Unknown`]: the job may be stored all the same once it does.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::KeyReused`], [`Error::NoSpace`], [`Error::Unknown`], [`Error::Closed`].
+    /// [`Error::Full`], [`Error::KeyReused`], [`Error::NoSpace`], [`Error::Disk`], [`Error::Unknown`], [`Error::Closed`].
     async fn submit(&self, job: NewJob) -> Result<Submitted, Error>;
 
     /// Takes up to `max` jobs to run; an empty answer after `wait`. May be dropped (rule 11).
@@ -234,7 +235,7 @@ pub trait Queue: Send + Sync + 'static {
     /// Why any submit would be refused now, if so; for `/readyz`. Unlike the end, a want of room passes.
     ///
     /// # Errors
-    /// [`Error::NoSpace`], [`Error::Closed`].
+    /// [`Error::NoSpace`], [`Error::Disk`], [`Error::Closed`].
     fn room(&self) -> Result<(), Error> {
         self.health()
     }

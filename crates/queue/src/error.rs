@@ -52,8 +52,11 @@ pub enum Error {
     /// The system has too little of something for the moment, such as open files. Nothing was stored. Try again later.
     #[error("the system has too little of something for the moment: {0}")]
     Busy(String),
+    /// The disk refused it, or has not answered for a while. Nothing was stored. Try again later.
+    #[error("the disk does not take it: {0}")]
+    Disk(String),
     /// The queue cannot tell whether it stored this. The same idempotency key makes a retry safe.
-    #[error("the store failed while it wrote; whether the job was kept is unknown: {0}")]
+    #[error("whether the job was kept is unknown: {0}")]
     Unknown(String),
     /// The queue takes nothing any more: it is sealed after a failed write, or closing.
     #[error("the queue is closed: {0}")]

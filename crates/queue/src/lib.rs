@@ -39,4 +39,4 @@ pub use job::{
 };
 pub use memory::MemoryQueue;
 pub use payload::{Blob, Payload, Stage, Stored};
-pub use staged::Staged;
+pub use staged::{Staged, remove_soon};

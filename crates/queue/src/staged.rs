@@ -14,6 +14,16 @@ struct File {
     is_kept: AtomicBool,
 }
 
+/// Removes a file that nobody needs any more, on a thread that may wait for the disk: a worker of the runtime may not. What
+/// cannot be removed now goes at the next start.
+pub fn remove_soon(path: PathBuf) {
+    let remove = move || _ = std::fs::remove_file(path);
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+        Err(_) => remove(),
+    }
+}
+
 // === impl Staged ===
 
 impl Staged {
@@ -54,8 +64,7 @@ impl Eq for Staged {}
 impl Drop for File {
     fn drop(&mut self) {
         if !self.is_kept.load(Ordering::Relaxed) {
-            // What cannot be removed now goes at the next start.
-            let _ = std::fs::remove_file(&self.path);
+            remove_soon(std::mem::take(&mut self.path));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kvern_core::limits::INLINE_BYTES_MAX;
-use kvern_queue::{Payload, Queue, Stage};
+use kvern_queue::{Error, Payload, Queue, Stage};
 use kvern_runtime::{Output, OutputRefused};
 
 /// The content type of a function that names none.
@@ -45,7 +45,7 @@ impl JobOutput {
         Ok((self.content_type.unwrap_or_else(|| CONTENT_TYPE_DEFAULT.to_owned()), payload))
     }
 
-    async fn keep(&mut self, bytes: Bytes) -> Result<(), kvern_queue::Error> {
+    async fn keep(&mut self, bytes: Bytes) -> Result<(), Error> {
         if let Kept::Staged(stage) = &mut self.kept {
             return stage.write(bytes).await;
         }
@@ -91,11 +91,11 @@ impl Output for JobOutput {
     }
 }
 
-fn refused(error: &kvern_queue::Error) -> OutputRefused {
+fn refused(error: &Error) -> OutputRefused {
     match error {
-        kvern_queue::Error::TooLarge { limit, .. } => OutputRefused::TooLarge(*limit),
+        Error::TooLarge { limit, .. } => OutputRefused::TooLarge(*limit),
         // Another attempt may find room.
-        kvern_queue::Error::Busy(_) | kvern_queue::Error::NoSpace(_) => OutputRefused::NoRoom(error.to_string()),
+        Error::Busy(_) | Error::NoSpace(_) | Error::Disk(_) => OutputRefused::NoRoom(error.to_string()),
         error => OutputRefused::Failed(error.to_string()),
     }
 }

@@ -129,7 +129,7 @@ fn not_kept(error: Error) -> CallError {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // It may be gone already; a leftover costs space until the next start.
-        let _ = std::fs::remove_file(&self.0);
+        kvern_queue::remove_soon(std::mem::take(&mut self.0));
     }
 }
 

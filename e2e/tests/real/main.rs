@@ -4,6 +4,7 @@ mod bad_input;
 mod cli;
 mod console;
 mod dev;
+mod disk;
 mod main_path;
 mod nice;
 mod running_dev;

@@ -18,6 +18,7 @@ async fn each_refusal_of_the_queue_has_its_status_and_code() {
         (Error::KeyReused(id), 422, "idempotency_key_reused", ""),
         (Error::NoSpace("INNER".to_owned()), 503, "no_space", "10"),
         (Error::Busy("INNER".to_owned()), 503, "too_busy", "1"),
+        (Error::Disk("INNER".to_owned()), 503, "store_unavailable", "10"),
         (Error::Unknown("INNER".to_owned()), 503, "store_unknown", "5"),
         (Error::Closed("INNER".to_owned()), 503, "store_closed", "5"),
         (Error::Broken("INNER".to_owned()), 500, "internal", ""),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kvern_core::Keep;
+use kvern_core::{Keep, limits};
 use kvern_queue::{Error, Idempotency, NewJob, Payload, Queue};
 
 use crate::setup::{Setup, files_in, inline, job, name, until};
@@ -79,4 +79,17 @@ async fn a_file_of_somebody_else_is_not_taken() {
     let large = Payload::Inline(vec![0; kvern_core::limits::INLINE_BYTES_MAX + 1].into());
     assert!(matches!(t.queue.submit(NewJob { input: large, ..job("f") }).await, Err(Error::TooLarge { .. })));
     t.submit(NewJob { input: inline(b""), ..job("f") }).await;
+}
+
+#[tokio::test]
+async fn a_payload_that_the_disk_refuses_is_told_so_and_is_no_end() {
+    let t = Setup::new();
+    let folder = t.queue.blobs().to_owned();
+    std::fs::remove_dir(&folder).expect("it is empty");
+    let mut stage = t.queue.stage().await.expect("an open queue stages");
+    let refused = stage.write(vec![7; limits::INLINE_BYTES_MAX + 1].into()).await;
+    assert!(matches!(refused, Err(Error::Disk(_))), "{refused:?}");
+    std::fs::create_dir(folder).expect("a folder");
+    t.staged(1).await;
+    t.submit(job("f")).await;
 }

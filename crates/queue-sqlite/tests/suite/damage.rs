@@ -1,9 +1,11 @@
 //! Bit rot: a job whose stored bytes are damaged is reported and fails; the others go on.
 
-use kvern_core::{FailureCode, State};
-use kvern_queue::{Error, Queue};
+use std::time::Duration;
 
-use crate::setup::{Setup, inline, job, open};
+use kvern_core::{FailureCode, State};
+use kvern_queue::{Ask, Error, NewJob, Payload, Queue, Want};
+
+use crate::setup::{Setup, inline, job, name, open};
 
 #[tokio::test]
 async fn a_damaged_input_fails_its_job_and_no_other() {
@@ -65,4 +67,41 @@ async fn flipped_bytes_anywhere_never_make_it_panic() {
         let _ = queue.sweep(&Vec::new(), 100).await;
         queue.crash();
     }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_holds_up_no_other() {
+    let t = Setup::new();
+    let (bad, good) = (t.submit(job("f")).await, t.submit(job("f")).await);
+    let (database, clock, dir) = t.stop().await;
+    let key = bad.sequence().get().cast_signed();
+    assert_eq!(database.execute("UPDATE jobs SET tags = '{' WHERE seq = ?1", [key]).expect("damages it"), 1);
+    drop(database);
+    let t = Setup { queue: open(dir.path(), &clock), clock, dir };
+    assert_eq!(t.lease("f", 9).await.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [good]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_cannot_be_read_hold_up_no_other_function_and_no_processor() {
+    const PAGE: usize = 4096;
+    let t = Setup::new();
+    t.submit(NewJob { input: Payload::Inline(vec![b'f'; 5 * PAGE].into()), ..job("f") }).await;
+    let good = t.submit(job("g")).await;
+    let (database, clock, dir) = t.stop().await;
+    drop(database);
+    let path = dir.path().join("queue.db");
+    let mut bytes = std::fs::read(&path).expect("the database");
+    // A page of the input, which names the next one.
+    let page = bytes.chunks_mut(PAGE).find(|page| page[4..PAGE / 2].iter().all(|byte| *byte == b'f')).expect("a page");
+    page[..4].fill(0xff);
+    std::fs::write(&path, bytes).expect("writes");
+
+    let t = Setup { queue: open(dir.path(), &clock), clock, dir };
+    assert_eq!(t.lease("g", 9).await.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [good]);
+    let rounds = t.queue.commits().rounds;
+    let wants = vec![Want { function: name("f"), slots: 1 }];
+    let ask = Ask { worker: "tester".to_owned(), wants, max: 1, wait: Duration::from_millis(1500) };
+    assert!(t.queue.lease(ask).await.expect("it is open").is_empty());
+    let more = t.queue.commits().rounds - rounds;
+    assert!((1..20).contains(&more), "the writer looked {more} times");
 }

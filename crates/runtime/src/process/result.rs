@@ -1,6 +1,6 @@
 //! The result of a handler, on its way from the shim to the output.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kvern_core::{Failure, FailureCode, Outcome};
@@ -20,7 +20,7 @@ pub(super) async fn deliver(head: &Head, body: ResultBody, scratch: &Path, outpu
     let delivered = match body {
         ResultBody::Inline(bytes) if bytes.is_empty() => Ok(()),
         ResultBody::Inline(bytes) => output.write(bytes).await,
-        ResultBody::File => match open(&scratch.join(RESULT_FILE)) {
+        ResultBody::File => match open(scratch.join(RESULT_FILE)).await {
             Ok(file) => stream(file, output).await,
             Err(error) if is_shortage(&error) => Err(OutputRefused::NoRoom(error.to_string())),
             Err(error) => {
@@ -35,8 +35,14 @@ pub(super) async fn deliver(head: &Head, body: ResultBody, scratch: &Path, outpu
     }
 }
 
+/// [`open_now`] on a thread that may wait for the disk.
+async fn open(path: PathBuf) -> std::io::Result<tokio::fs::File> {
+    let opened = tokio::task::spawn_blocking(move || open_now(&path)).await;
+    opened.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)))
+}
+
 /// Opens the file and removes its name: what is open stays readable, and the next result has a clean place.
-fn open(path: &Path) -> std::io::Result<tokio::fs::File> {
+fn open_now(path: &Path) -> std::io::Result<tokio::fs::File> {
     // Not through a link, and no pipe that would never end: the function can write to this folder too.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);

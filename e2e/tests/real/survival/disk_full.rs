@@ -1,7 +1,6 @@
 //! A full disk: nothing new is accepted, nothing accepted is lost, and it goes on by itself once there is room.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -66,12 +65,7 @@ impl SmallDisk {
 
     /// Takes all of the room, to the last byte. May be called again, for what became free.
     pub(super) fn fill(&self) -> PathBuf {
-        let path = self.path().join("filler");
-        let mut file = File::options().create(true).append(true).open(&path).expect("a file");
-        let piece = vec![0; 1 << 20];
-        while file.write_all(&piece).is_ok() {}
-        while file.write_all(&piece[..1]).is_ok() {}
-        path
+        kvern_e2e::disk::fill(self.path())
     }
 
     /// Takes whatever becomes free, for so long.
