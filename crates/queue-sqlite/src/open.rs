@@ -25,7 +25,7 @@ use crate::read::Readers;
 use crate::recover::{self, Known};
 use crate::schema;
 use crate::shared::Shared;
-use crate::space::{RESERVE_BYTES, Space, free_reserve};
+use crate::space::{LOOK_EVERY, RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
 use crate::wal::Log;
 use crate::writer::Writer;
@@ -46,11 +46,13 @@ pub struct Bounds {
     pub free_bytes_min: u64,
     /// See [`RESERVE_BYTES`].
     pub reserve_bytes: u64,
+    /// See [`LOOK_EVERY`].
+    pub look_every: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES }
+        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES, look_every: LOOK_EVERY }
     }
 }
 
@@ -87,7 +89,7 @@ impl SqliteQueue {
             clock,
             commits: Commits::default(),
             blobs: BlobDir::new(&dir, known.epoch),
-            space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes)),
+            space: Mutex::new(Space::new(&dir, bounds.clone(), reusable_bytes)),
             is_marking_broken: AtomicBool::new(false),
         });
         let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };
