@@ -26,7 +26,7 @@ use crate::recover::{self, Known};
 use crate::schema;
 use crate::scrub::{SCRUB_ROUND, Scrub};
 use crate::shared::Shared;
-use crate::space::{RESERVE_BYTES, Space, free_reserve};
+use crate::space::{LOOK_EVERY, RESERVE_BYTES, Space, free_reserve};
 use crate::transaction::{Desk, Prepared, Random};
 use crate::wal::{self, Log};
 use crate::writer::Writer;
@@ -49,11 +49,18 @@ pub struct Bounds {
     pub reserve_bytes: u64,
     /// See [`SCRUB_ROUND`].
     pub scrub_round: Duration,
+    /// See [`LOOK_EVERY`].
+    pub look_every: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES, scrub_round: SCRUB_ROUND }
+        Self {
+            free_bytes_min: FREE_BYTES_MIN,
+            reserve_bytes: RESERVE_BYTES,
+            scrub_round: SCRUB_ROUND,
+            look_every: LOOK_EVERY,
+        }
     }
 }
 
@@ -84,7 +91,7 @@ impl SqliteQueue {
             begun => begun?,
         };
         let reusable_bytes = schema::free_bytes(&connection);
-        let space = Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes);
+        let space = Space::new(&dir, bounds.clone(), reusable_bytes);
         let memory = Memory::new(known.epoch, known.functions.clone());
         let shared = Arc::new(Shared::new(memory, clock, BlobDir::new(&dir, known.epoch), space));
         let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };

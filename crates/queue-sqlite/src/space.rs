@@ -12,12 +12,13 @@ use kvern_core::limits::FREE_BYTES_MIN;
 use kvern_queue::Error;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use crate::open::Bounds;
 use crate::wal::WAL_BYTES_MAX;
 
 /// Size of the file that is removed to make room for settlements when the disk is full.
 pub const RESERVE_BYTES: u64 = 8 << 20;
 /// How often the free space is looked at, unless what was written since may have used it up.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the log says that the disk is full, while it is.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// This part of the floor must be free on the disk itself, however many pages of the database are: its log, and the files
@@ -30,8 +31,7 @@ const _: () = assert!(WAL_BYTES_MAX <= FREE_BYTES_MIN / DISK_PART, "the log has 
 #[derive(Debug)]
 pub(crate) struct Space {
     dir: PathBuf,
-    free_bytes_min: u64,
-    reserve_bytes: u64,
+    bounds: Bounds,
     has_reserve: bool,
     looked_at: Instant,
     counted_at: Instant,
@@ -48,11 +48,10 @@ pub(crate) struct Space {
 impl Space {
     /// Watches a directory with a database that has so many bytes in free pages, and sets the reserve aside, if there is
     /// room for it.
-    pub(crate) fn new(dir: &Path, free_bytes_min: u64, reserve_bytes: u64, reusable_bytes: u64) -> Self {
+    pub(crate) fn new(dir: &Path, bounds: Bounds, reusable_bytes: u64) -> Self {
         let mut space = Self {
             dir: dir.to_owned(),
-            free_bytes_min,
-            reserve_bytes,
+            bounds,
             has_reserve: reserve_path(dir).exists(),
             looked_at: Instant::now(),
             counted_at: Instant::now(),
@@ -74,7 +73,7 @@ impl Space {
     pub(crate) fn take(&mut self, bytes: u64, count: impl FnOnce() -> u64) -> bool {
         self.written_bytes = self.written_bytes.saturating_add(bytes);
         // A look at the file system costs less than a job that is refused without need.
-        if self.counted_at.elapsed() >= LOOK_EVERY || (!self.is_low && self.is_used_up()) {
+        if self.counted_at.elapsed() >= self.bounds.look_every || (!self.is_low && self.is_used_up()) {
             self.counted_at = Instant::now();
             self.reusable_bytes = count();
             self.refresh();
@@ -99,7 +98,7 @@ impl Space {
     /// # Errors
     /// [`Error::NoSpace`] while new jobs are refused, with what is free and what is needed.
     pub(crate) fn room(&mut self) -> Result<(), Error> {
-        if self.looked_at.elapsed() >= LOOK_EVERY {
+        if self.looked_at.elapsed() >= self.bounds.look_every {
             self.look();
         }
         if self.is_low { Err(self.no_space()) } else { Ok(()) }
@@ -137,8 +136,8 @@ impl Space {
     fn least(&self) -> u64 {
         // Whole MiB: it is told to people.
         let reusable_bytes = self.reusable_bytes >> 20 << 20;
-        let least = self.free_bytes_min.saturating_sub(reusable_bytes);
-        least.max(self.free_bytes_min / DISK_PART)
+        let least = self.bounds.free_bytes_min.saturating_sub(reusable_bytes);
+        least.max(self.bounds.free_bytes_min / DISK_PART)
     }
 
     /// Looks at the disk, and sets the reserve aside once there is room for it again.
@@ -157,8 +156,10 @@ impl Space {
     }
 
     fn keep_reserve(&mut self) {
-        if !self.has_reserve && self.free_bytes > self.free_bytes_min.saturating_add(2 * self.reserve_bytes) {
-            self.has_reserve = set_aside(&reserve_path(&self.dir), self.reserve_bytes);
+        if !self.has_reserve
+            && self.free_bytes > self.bounds.free_bytes_min.saturating_add(2 * self.bounds.reserve_bytes)
+        {
+            self.has_reserve = set_aside(&reserve_path(&self.dir), self.bounds.reserve_bytes);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::setup::Sqlite;
+use crate::subject::Sqlite;
 
 /// Random sequences to compare; `KVERN_MODEL_CASES` asks for more.
 const MODEL_CASES: u32 = 48;
@@ -15,5 +15,5 @@ async fn it_keeps_every_rule_of_the_contract() {
 #[test]
 fn it_cannot_be_told_from_the_model() {
     let cases = std::env::var("KVERN_MODEL_CASES").ok().and_then(|cases| cases.parse().ok());
-    kvern_queue::model::compare(Sqlite::new(), cases.unwrap_or(MODEL_CASES));
+    kvern_queue::model::compare(Sqlite::on_small_disk(), cases.unwrap_or(MODEL_CASES));
 }

@@ -1,9 +1,6 @@
 //! A full disk: submits are refused and say so, settlements still work, and nothing acknowledged is lost.
-//!
-//! Needs a small file system of its own, so it needs root; elsewhere it is skipped, loudly.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use kvern_core::{JobId, Keep, State};
@@ -14,49 +11,10 @@ use rustix::fs::statvfs;
 use tempfile::TempDir;
 
 use crate::chores::assert_calm;
+use crate::disk::SmallDisk;
 use crate::setup::{EPOCH, Setup, inline, job, name, success, until};
 
 const MIB: u64 = 1 << 20;
-
-/// A small file system, gone at the end.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        Self::mount_of(16)
-    }
-
-    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-    fn mount_of(mib: u32) -> Option<Self> {
-        let dir = TempDir::new().expect("a directory");
-        let size = format!("size={mib}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(dir.path()).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(dir));
-        }
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must be able to mount a tmpfs");
-        eprintln!("SKIPPED: this test mounts a tmpfs, which needs root");
-        None
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) {
-        let ballast = std::fs::File::create(self.0.path().join("ballast")).expect("a file");
-        let mut ballast = std::io::BufWriter::with_capacity(4096, ballast);
-        while std::io::Write::write_all(&mut ballast, &[1; 4096]).is_ok() {}
-        drop(ballast.into_parts());
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.0.path().join("ballast")).expect("removes");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
 
 fn open(dir: &Path, free_bytes_min: u64) -> Setup {
     let clock = Clock::manual(EPOCH);
@@ -77,7 +35,7 @@ async fn use_up(disk: &SmallDisk, t: &Setup, token: LeaseToken) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_submits_and_takes_settlements() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let dir = disk.0.path().join("data");
+    let dir = disk.path().join("data");
     let t = open(&dir, 0);
     let mut accepted: Vec<JobId> = Vec::new();
     for _ in 0..300 {
@@ -115,7 +73,7 @@ async fn a_full_disk_refuses_submits_and_takes_settlements() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settlement_without_room_may_be_tried_again() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let t = open(&disk.0.path().join("data"), 0);
+    let t = open(&disk.path().join("data"), 0);
     t.submit(job("f")).await;
     let leased = t.lease("f", 1).await.remove(0);
     let mut stage = t.queue.stage().await.expect("there is room");
@@ -137,7 +95,7 @@ async fn a_settlement_without_room_may_be_tried_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_without_room_cancels_nothing() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let dir = disk.0.path().join("data");
+    let dir = disk.path().join("data");
     let t = open(&dir, 0);
     let id = t.submit(job("f")).await;
     let leased = t.lease("f", 1).await.remove(0);
@@ -162,7 +120,7 @@ async fn a_cancel_without_room_cancels_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_does_not_keep_it_from_opening() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let dir = disk.0.path().join("data");
+    let dir = disk.path().join("data");
     let t = open(&dir, 0);
     let id = t.submit(job("f")).await;
     // In order: no log stays, and the first commit must make one.
@@ -186,7 +144,7 @@ async fn a_full_disk_does_not_keep_it_from_opening() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_due_job_waits_for_room_in_peace() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let t = open(&disk.0.path().join("data"), 0);
+    let t = open(&disk.path().join("data"), 0);
     let due_at = EPOCH.after(Duration::from_secs(1));
     let scheduled = t.submit(NewJob { not_before: Some(due_at), ..job("f") }).await;
     t.submit(job("g")).await;
@@ -203,7 +161,7 @@ async fn a_due_job_waits_for_room_in_peace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_floor_submits_wait_for_room() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let t = open(&disk.0.path().join("data"), 4 * MIB);
+    let t = open(&disk.path().join("data"), 4 * MIB);
     let keyed = |body| NewJob { idempotency: Some(Idempotency { key: [7; 16], body: [body; 16] }), ..job("f") };
     let id = t.submit(keyed(1)).await;
     disk.fill();
@@ -223,7 +181,7 @@ async fn below_the_floor_submits_wait_for_room() {
 async fn many_jobs_at_once_stop_at_the_floor() {
     let Some(disk) = SmallDisk::mount() else { return };
     for bytes in [60_000, 200_000] {
-        let t = open(&disk.0.path().join(format!("data{bytes}")), 4 * MIB);
+        let t = open(&disk.path().join(format!("data{bytes}")), 4 * MIB);
         // All within the second in which the free space need not be looked at.
         let refused = loop {
             let mut stage = t.queue.stage().await.expect("it is open");
@@ -238,7 +196,7 @@ async fn many_jobs_at_once_stop_at_the_floor() {
         };
         assert!(matches!(refused, Error::NoSpace(_)), "{refused:?}");
         // The log may be copied into the database after the last look.
-        let disk = statvfs(disk.0.path()).expect("it is mounted");
+        let disk = statvfs(disk.path()).expect("it is mounted");
         let free = disk.f_bavail * disk.f_frsize;
         assert!(free >= MIB, "only {free} bytes are free");
         let dir = t.queue.blobs().parent().expect("the data directory").to_owned();
@@ -251,7 +209,7 @@ async fn many_jobs_at_once_stop_at_the_floor() {
 async fn the_room_of_forgotten_jobs_is_room_for_new_ones() {
     // The log grows to 16 MiB before it is copied, and then the database by as much.
     let Some(disk) = SmallDisk::mount_of(96) else { return };
-    let dir = disk.0.path().join("data");
+    let dir = disk.path().join("data");
     let t = open(&dir, 24 * MIB);
     let large = || NewJob { input: Payload::Inline(vec![7; 60_000].into()), ..job("f") };
     let fill = async || {

@@ -40,6 +40,20 @@ pub trait Subject: Send + Sync + 'static {
     /// it left behind. Called with no operation under way, and with the only reference that the tests hold.
     async fn reopen(&self, queue: Arc<dyn Queue>) -> Arc<dyn Queue>;
 
+    /// Notes what is on the disk by now, for [`Subject::cut_power`].
+    fn note_disk(&self) {}
+
+    /// As [`Subject::reopen`], but as after a power cut: of what the queue wrote since [`Subject::note_disk`], only a
+    /// part has reached the disk, which `seed` chooses. For a subject that knows no disk, a kill.
+    async fn cut_power(&self, queue: Arc<dyn Queue>, _seed: u64) -> Arc<dyn Queue> {
+        self.reopen(queue).await
+    }
+
+    /// Takes the room for new jobs away from its queues, or gives it back. False where that cannot be done.
+    fn set_full(&self, _is_full: bool) -> bool {
+        false
+    }
+
     /// The manual clock of all its queues.
     fn clock(&self) -> Clock;
 

@@ -61,6 +61,18 @@ impl MemoryQueue {
         self.tell(moved);
     }
 
+    /// Takes the room for new jobs away, or gives it back: submits are refused meanwhile, and all else goes on.
+    pub fn set_full(&self, is_full: bool) {
+        self.lock().is_full = is_full;
+    }
+
+    /// Another queue that holds the same and goes its own way from here. Nobody watches it, and nobody waits for it.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let store = Mutex::new(self.lock().clone());
+        Self { clock: self.clock.clone(), store, hub: Hub::default(), changed: Notify::new() }
+    }
+
     /// Runs one operation on an open store in which every due job is queued, then tells what it moved.
     fn with<T>(&self, operation: impl FnOnce(&mut Store) -> Result<T, Error>) -> Result<T, Error> {
         let (given, moved) = {
@@ -237,6 +249,12 @@ impl Queue for MemoryQueue {
 
     fn health(&self) -> Result<(), Error> {
         self.lock().check_open()
+    }
+
+    fn room(&self) -> Result<(), Error> {
+        let store = self.lock();
+        store.check_open()?;
+        store.check_room()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::payload::{Payload, Stored};
 use crate::record;
 
 /// Everything, under one lock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Store {
     pub(super) jobs: BTreeMap<JobId, Entry>,
     pub(super) keys: HashMap<[u8; 16], Key>,
@@ -29,11 +29,13 @@ pub(super) struct Store {
     clockwork: Clockwork,
     random: u64,
     is_closed: bool,
+    /// Whether there is no room for new jobs.
+    pub(super) is_full: bool,
     moved: Vec<(JobId, FunctionName, State)>,
 }
 
 /// A job with its bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) input: Payload,
@@ -44,7 +46,7 @@ pub(super) struct Entry {
 }
 
 /// A lease as the queue sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Holding {
     pub(super) token: LeaseToken,
     /// By the monotonic clock.
@@ -58,7 +60,7 @@ pub(super) struct Holding {
 }
 
 /// What an idempotency key stands for; it may outlive its job.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) body: [u8; 16],
     pub(super) id: JobId,
@@ -90,12 +92,17 @@ impl Store {
             clockwork: Clockwork::after(Sequence::from_bits(0)),
             random: 0,
             is_closed: false,
+            is_full: false,
             moved: Vec::new(),
         }
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
         if self.is_closed { Err(Error::Closed("it was asked to close".to_owned())) } else { Ok(()) }
+    }
+
+    pub(super) fn check_room(&self) -> Result<(), Error> {
+        if self.is_full { Err(Error::NoSpace("it was filled".to_owned())) } else { Ok(()) }
     }
 
     pub(super) fn close(&mut self) {
@@ -126,6 +133,8 @@ impl Store {
         if let Some(twin) = new.idempotency.and_then(|key| self.twin(key)) {
             return twin;
         }
+        // Not before: what the twin has stored is there, room or not.
+        self.check_room()?;
         let waiting = self.function_stats(&new.function).waiting();
         if waiting >= new.max_queued {
             return Err(Error::Full { function: new.function, limit: new.max_queued });

@@ -1,6 +1,4 @@
-//! What time, sweeps and restarts do to both queues, and everything that can be seen of them afterwards.
-
-use std::sync::Arc;
+//! What time and sweeps do to both queues, and everything that can be seen of them afterwards.
 
 use kvern_core::{Job, UnixMs};
 
@@ -9,8 +7,8 @@ use super::view::{Difference, same};
 use super::world::{Side, World, function, moved};
 use crate::conformance::setup;
 use crate::error::Error;
-use crate::job::{Filter, FunctionStats, Retention, Swept};
-use crate::payload::Stored;
+use crate::job::{Filter, FunctionStats, Retention, Swept, WorkerInfo};
+use crate::payload::{Payload, Stored};
 
 impl World<'_> {
     /// A jump of the wall clock. What is due comes first: whether it still is after a jump back is left open.
@@ -25,17 +23,6 @@ impl World<'_> {
     pub(super) async fn sweep(&mut self, retention: &Retention, limit: usize) -> Result<(), Difference> {
         let [model, other] = self.both(async |side: &Side| sweep_until_idle(side, retention, limit).await).await;
         self.same("what the sweeps did", model, other, |_, sums| sums)
-    }
-
-    pub(super) async fn reboot(&mut self) -> Result<(), Difference> {
-        self.reboots.reboot();
-        // The model stands in for a moment, so that the subject's queue has one holder when it dies.
-        let queue = std::mem::replace(&mut self.other.queue, Arc::clone(&self.model.queue));
-        self.other.queue = self.subject.reopen(queue).await;
-        self.open.clear();
-        self.workers.clear();
-        self.unsure_logs.append(&mut self.unsettled_logs);
-        self.check_everything().await
     }
 
     /// One list by pages, with a cursor tried where it does not belong; and the counts.
@@ -64,9 +51,35 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Records, payloads, logs and counts.
+    /// Whether it works, whether it has room, and who works on it.
+    pub(super) async fn check_house(&self) -> Result<(), Difference> {
+        let (model, other) = (&self.model.queue, &self.other.queue);
+        self.same("the health", model.health(), other.health(), |_, ()| ())?;
+        self.same("the room", model.room(), other.room(), |_, ()| ())?;
+        self.same("the workers", model.workers().await, other.workers().await, |_, workers| {
+            let mut known: Vec<WorkerInfo> = workers.into_iter().filter(|w| self.workers.contains(&w.name)).collect();
+            known.sort_by(|a, b| a.name.cmp(&b.name));
+            known
+        })
+    }
+
+    /// Records, payloads, logs, pauses, files, counts and news.
     pub(super) async fn check_everything(&mut self) -> Result<(), Difference> {
+        self.check_content().await?;
+        self.check_files().await;
+        self.sweep(&Vec::new(), 1_000).await?;
+        self.check_counts()?;
+        self.news.check(&self.model, &self.other, true).await
+    }
+
+    /// What is stored.
+    pub(super) async fn check_content(&self) -> Result<(), Difference> {
         self.check_records().await?;
+        let [model, other] = [&self.model, &self.other].map(|side| {
+            let functions = side.queue.stats().functions.into_iter();
+            functions.filter(|(_, stats)| stats.paused).map(|(name, _)| name).collect::<Vec<_>>()
+        });
+        same("the paused functions", &model, &other)?;
         for (model_id, other_id) in self.model.names.ids().iter().zip(self.other.names.ids()) {
             let (model, other) = (self.model.queue.input(*model_id).await, self.other.queue.input(*other_id).await);
             let bytes = |stored: Stored| (stored.content_type, setup::bytes_of(&stored.payload));
@@ -81,8 +94,19 @@ impl World<'_> {
                 self.same("a log", model, other, |_, log| log)?;
             }
         }
-        self.sweep(&Vec::new(), 1_000).await?;
-        self.check_counts()
+        Ok(())
+    }
+
+    /// No file but those of stored payloads. Files go a moment after what named them.
+    async fn check_files(&self) {
+        let mut named = 0;
+        for id in self.other.names.ids() {
+            let input = self.other.queue.input(*id).await.ok();
+            let result = self.other.queue.result(*id).await.ok().flatten();
+            let in_files = [input, result].into_iter().flatten().filter(|of| matches!(of.payload, Payload::Blob(_)));
+            named += in_files.count();
+        }
+        setup::until("files of stored payloads alone", async || self.subject.files().len() == named).await;
     }
 
     fn check_counts(&self) -> Result<(), Difference> {
@@ -121,6 +145,7 @@ async fn sweep_until_idle(side: &Side, retention: &Retention, limit: usize) -> R
         if swept == Swept::default() {
             return Ok(sums);
         }
+        assert!(swept.expired + swept.rescued + swept.forgotten <= limit, "a sweep of at most {limit} did {swept:?}");
         for (sum, more) in sums.iter_mut().zip([swept.expired, swept.rescued, swept.forgotten]) {
             *sum += more;
         }

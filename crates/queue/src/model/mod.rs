@@ -2,17 +2,21 @@
 //!
 //! [`compare`] draws sequences of operations, applies each to a [`MemoryQueue`](crate::MemoryQueue) and to the subject
 //! (on one clock), and compares answers, records, lists, counts, payloads and logs. A sequence that tells them apart is
-//! made as short as it can be. What runs at the same time is for the conformance suite; here one thing follows another.
+//! made as short as it can be. What runs at the same time is for the conformance suite; here one thing follows another,
+//! but for twins of a submit.
 //!
-//! What the contract leaves open is not compared: the order across functions, when exactly a due job begins to be
+//! What the contract leaves open is not compared: the order across functions, how many jobs one call leases, when exactly a due job begins to be
 //! shown as queued, log lines of an attempt that the queue's own death cut off, workers after a restart, and how long
-//! a key is remembered beyond [`kvern_core::limits::IDEMPOTENCY_KEEP`].
+//! a key is remembered beyond [`kvern_core::limits::IDEMPOTENCY_KEEP`]. Of a step that a power cut interrupts, both
+//! outcomes are allowed, and no third: the specification is forked before it.
 
 use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 
-use crate::conformance::Subject;
+use crate::conformance::{Subject, setup};
 
 mod check;
+mod end;
+mod news;
 mod operation;
 mod steps;
 mod view;
@@ -22,6 +26,9 @@ use world::World;
 
 /// Where sequences that once failed are kept, in the folder of the crate under test; they are tried first.
 const FAILURES: &str = "proptest-regressions/model.txt";
+
+/// The longest search for a shorter sequence: one that waits in vain takes seconds each time.
+const SHRINK_MS_MAX: u32 = 60_000;
 
 /// Plays `cases` random sequences of operations on the subject and on the specification.
 ///
@@ -36,6 +43,7 @@ pub fn compare(subject: impl Subject, cases: u32) {
         .expect("a runtime for the subject");
     let config = Config {
         cases,
+        max_shrink_time: SHRINK_MS_MAX,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(FAILURES))),
         ..Config::default()
     };
@@ -43,7 +51,8 @@ pub fn compare(subject: impl Subject, cases: u32) {
         runtime.block_on(async {
             let mut world = World::new(&subject).await;
             for (at, operation) in operations.iter().enumerate() {
-                world.play(operation).await.map_err(|difference| difference.at(at, operation))?;
+                let played = setup::soon(&format!("step {at}, {operation:?}"), world.play(operation)).await;
+                played.map_err(|difference| difference.at(at, operation))?;
             }
             Ok(world.check_everything().await?)
         })

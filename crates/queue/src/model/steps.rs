@@ -1,41 +1,69 @@
 //! What is done to jobs, one step at a time, on both queues.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvern_core::{Attempt, JobId, Next, Outcome, UnixMs};
+use kvern_core::{Attempt, JobId, Next, Outcome};
+use tokio::task::JoinSet;
 
 use super::operation::{How, Pick, Submit};
 use super::view::{Difference, Names, same};
 use super::world::{FUNCTIONS, Given, Side, World, function, moved};
 use crate::conformance::setup::{self, Dice};
-use crate::job::{Idempotency, Lease, LeaseToken, Leased, NewJob, Settlement, WorkerInfo};
-use crate::payload::Payload;
+use crate::error::Error;
+use crate::job::{Idempotency, Lease, LeaseToken, Leased, NewJob, Settlement, Submitted, WorkerInfo};
 
 impl World<'_> {
     pub(super) async fn submit(&mut self, submit: &Submit) -> Result<(), Difference> {
-        let now = self.clock.now();
-        if now >= self.era_ends {
-            self.next_era();
+        self.begin_era();
+        let [model, other] = self
+            .both(async |side: &Side| {
+                let job = self.new_job(side, submit).await;
+                side.queue.submit(job).await
+            })
+            .await;
+        self.accept(&model, &other);
+        self.same("the answer to a submit", model, other, Names::submitted)
+    }
+
+    /// On the subject at the same time, on the model one after the other: which of them is the first is left open.
+    pub(super) async fn twins(&mut self, submit: &Submit, count: u8) -> Result<(), Difference> {
+        self.begin_era();
+        let submit = Submit { key: submit.key.or(Some(0)), ..submit.clone() };
+        let (mut models, mut tasks) = (Vec::new(), JoinSet::new());
+        for _ in 0..count {
+            let job = self.new_job(&self.model, &submit).await;
+            models.push(self.model.queue.submit(job).await);
+            let job = self.new_job(&self.other, &submit).await;
+            let queue = Arc::clone(&self.other.queue);
+            tasks.spawn(async move { queue.submit(job).await });
         }
-        let mut answers = Vec::new();
-        for side in [&self.model, &self.other] {
-            let input = side.payload(submit.size, u64::from(submit.body)).await;
-            answers.push(side.queue.submit(self.new_job(submit, input, now)).await);
+        let mut others = tasks.join_all().await;
+        for answers in [&mut models, &mut others] {
+            answers.sort_by_key(|answer| answer.as_ref().map_or(2, |submitted| u8::from(submitted.duplicate)));
         }
-        let [model, other] = pair(answers);
-        if let (Ok(model), Ok(other)) = (&model, &other)
+        for (model, other) in models.into_iter().zip(others) {
+            self.accept(&model, &other);
+            self.same("the answer to a submit among its twins", model, other, Names::submitted)?;
+        }
+        Ok(())
+    }
+
+    /// A new job on both sides has one name from now on.
+    fn accept(&mut self, model: &Result<Submitted, Error>, other: &Result<Submitted, Error>) {
+        if let (Ok(model), Ok(other)) = (model, other)
             && !model.duplicate
             && !other.duplicate
         {
             self.model.names.add(model.id);
             self.other.names.add(other.id);
         }
-        self.same("the answer to a submit", model, other, Names::submitted)
     }
 
-    fn new_job(&self, submit: &Submit, input: Payload, now: UnixMs) -> NewJob {
+    async fn new_job(&self, side: &Side, submit: &Submit) -> NewJob {
+        let (now, input) = (self.clock.now(), side.payload(submit.size, u64::from(submit.body)).await);
         let [era, rest] = self.era.to_be_bytes();
         let key = |key: u8| {
             let mut bytes = [7; 16];
@@ -81,8 +109,8 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) async fn renew(&mut self, picks: &[u16]) -> Result<(), Difference> {
-        let given: Vec<Given> = picks.iter().filter_map(|pick| self.given(Pick::Open(*pick))).collect();
+    pub(super) async fn renew(&mut self, picks: &[Pick]) -> Result<(), Difference> {
+        let given: Vec<Given> = picks.iter().filter_map(|pick| self.given(*pick)).collect();
         let tokens = |of: fn(&Given) -> LeaseToken| given.iter().map(of).collect::<Vec<_>>();
         let model = self.model.queue.renew(&tokens(|given| given.model)).await;
         let other = self.other.queue.renew(&tokens(|given| given.other)).await;
@@ -177,13 +205,25 @@ impl World<'_> {
         self.workers.insert(info.name.clone());
         let model = self.model.queue.announce(info.clone()).await;
         let other = self.other.queue.announce(info).await;
-        self.same("the answer to an announcement", model, other, |_, ()| ())?;
-        let (model, other) = (self.model.queue.workers().await, self.other.queue.workers().await);
-        self.same("the workers", model, other, |_, workers| {
-            let mut known: Vec<WorkerInfo> = workers.into_iter().filter(|w| self.workers.contains(&w.name)).collect();
-            known.sort_by(|a, b| a.name.cmp(&b.name));
-            known
-        })
+        self.same("the answer to an announcement", model, other, |_, ()| ())
+    }
+
+    /// A piece of a log that is told for sure.
+    pub(super) async fn read_log(&mut self, pick: u16, offset: u64, limit: usize) -> Result<(), Difference> {
+        let Some((model_id, other_id)) = self.job(pick) else { return Ok(()) };
+        let name = self.model.names.common(model_id);
+        if self.unsure_logs.contains(&name) || self.unsettled_logs.contains(&name) {
+            return Ok(());
+        }
+        let model = self.model.queue.read_log(model_id, offset, limit).await;
+        let other = self.other.queue.read_log(other_id, offset, limit).await;
+        self.same("a piece of a log", model, other, |_, log| log)
+    }
+
+    pub(super) fn watch(&mut self, pick: u16) {
+        if let Some((model, other)) = self.job(pick) {
+            self.news.watch((&self.model, model), (&self.other, other));
+        }
     }
 
     /// Names that no queue gave out.

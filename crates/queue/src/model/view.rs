@@ -30,6 +30,11 @@ impl Names {
         self.0.push(id);
     }
 
+    /// Forgets all but the first so many.
+    pub(super) fn keep(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+
     /// The same name for the same job on either queue; an id that was never given out stays as it is.
     pub(super) fn common(&self, id: JobId) -> JobId {
         let at = self.0.iter().position(|known| *known == id);
@@ -58,6 +63,8 @@ impl Names {
             Error::WrongState { id, state } => format!("wrong state: {}, {state}", self.common(*id)),
             Error::StaleLease(id) => format!("stale lease: {}", self.common(*id)),
             Error::BadCursor => "bad cursor".to_owned(),
+            Error::NoSpace(_) => "no space".to_owned(),
+            Error::Closed(_) => "closed".to_owned(),
             other => format!("not expected here: {other:?}"),
         }
     }
@@ -66,6 +73,11 @@ impl Names {
 // === impl Difference ===
 
 impl Difference {
+    /// Neither of two histories fits.
+    pub(super) fn and(self, other: &Self) -> Self {
+        Self(format!("{}\n and, if the last step was not kept: {}", self.0, other.0))
+    }
+
     /// With the step at which it was seen.
     pub(super) fn at(self, step: usize, operation: &Operation) -> TestCaseError {
         TestCaseError::fail(format!("at step {step}, {operation:?}: {}", self.0))

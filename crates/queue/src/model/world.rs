@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kvern_core::limits::IDEMPOTENCY_KEEP;
 use kvern_core::{FunctionName, JobId, UnixMs};
 
+use super::news::News;
 use super::operation::{Operation, Pick, Size};
 use super::view::{Difference, Names, same};
 use crate::clock::Clock;
@@ -30,7 +31,9 @@ pub(super) struct World<'a> {
     pub(super) clock: Clock,
     pub(super) model: Side,
     pub(super) other: Side,
-    pub(super) reboots: Arc<MemoryQueue>,
+    /// The queue of `model`.
+    pub(super) memory: Arc<MemoryQueue>,
+    pub(super) news: News,
     pub(super) leases: Vec<Given>,
     /// Places in `leases` of those that may still stand.
     pub(super) open: Vec<usize>,
@@ -63,12 +66,16 @@ impl<'a> World<'a> {
     pub(super) async fn new(subject: &'a dyn Subject) -> Self {
         let clock = subject.clock();
         clock.jump_to(EPOCH);
-        let model = Arc::new(MemoryQueue::new(clock.clone()));
+        subject.set_full(false);
+        let memory = Arc::new(MemoryQueue::new(clock.clone()));
+        let model = Side { queue: memory.clone(), names: Names::default() };
+        let other = Side { queue: subject.open().await, names: Names::default() };
         Self {
             subject,
-            model: Side { queue: model.clone(), names: Names::default() },
-            other: Side { queue: subject.open().await, names: Names::default() },
-            reboots: model,
+            news: News::new(&model, &other),
+            model,
+            other,
+            memory,
             leases: Vec::new(),
             open: Vec::new(),
             unsettled_logs: BTreeSet::new(),
@@ -80,29 +87,46 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Applies the operation to both, and compares the answers and every record.
+    /// Applies the operation to both, and compares the answers and what can be seen at little cost.
     pub(super) async fn play(&mut self, operation: &Operation) -> Result<(), Difference> {
         match operation {
-            Operation::Submit(submit) => self.submit(submit).await?,
             Operation::Lease { wants } => self.lease(wants).await?,
-            Operation::Renew { leases } => self.renew(leases).await?,
-            Operation::Settle { lease, how } => self.settle(*lease, *how).await?,
-            Operation::AppendLog { lease, bytes } => self.append_log(*lease, *bytes).await?,
-            Operation::Cancel { job } => self.cancel(*job).await?,
-            Operation::Retry { job } => self.retry(*job).await?,
-            Operation::Pause { function, paused } => self.pause(*function, *paused).await?,
             Operation::Announce { worker } => self.announce(*worker).await?,
             Operation::Advance { ms } => self.clock.advance(Duration::from_millis(*ms)),
             Operation::Jump { ms } => self.jump(*ms).await?,
-            Operation::Sweep { limit, succeeded_secs, failed_secs } => {
+            Operation::Sweep { limit, succeeded_secs, failed_secs, bytes } => {
                 let (succeeded, failed) = (Duration::from_secs(*succeeded_secs), Duration::from_secs(*failed_secs));
-                self.sweep(&setup::keep(&FUNCTIONS, succeeded, failed), *limit).await?;
+                let mut retention = setup::keep(&FUNCTIONS, succeeded, failed);
+                retention.iter_mut().for_each(|(_, keep)| keep.bytes = *bytes);
+                self.sweep(&retention, *limit).await?;
             }
             Operation::List(list) => self.list(list).await?,
+            Operation::ReadLog { job, offset, limit } => self.read_log(*job, *offset, *limit).await?,
+            Operation::Watch { job } => self.watch(*job),
             Operation::Unknown { job } => self.unknown(*job).await?,
+            Operation::Disk { is_full } => self.disk(*is_full),
+            Operation::Close => self.close().await?,
             Operation::Reboot => self.reboot().await?,
+            Operation::DirtyReboot { during, seed } => self.dirty_reboot(during, *seed).await?,
+            step => self.step(step).await?,
         }
-        self.check_records().await
+        self.check_records().await?;
+        self.check_house().await
+    }
+
+    /// What a queue stores as a whole or not at all.
+    pub(super) async fn step(&mut self, operation: &Operation) -> Result<(), Difference> {
+        match operation {
+            Operation::Submit(submit) => self.submit(submit).await,
+            Operation::Twins { submit, count } => self.twins(submit, *count).await,
+            Operation::Renew { leases } => self.renew(leases).await,
+            Operation::Settle { lease, how } => self.settle(*lease, *how).await,
+            Operation::AppendLog { lease, bytes } => self.append_log(*lease, *bytes).await,
+            Operation::Cancel { job } => self.cancel(*job).await,
+            Operation::Retry { job } => self.retry(*job).await,
+            Operation::Pause { function, paused } => self.pause(*function, *paused).await,
+            other => unreachable!("{other:?} is no single step"),
+        }
     }
 
     pub(super) fn given(&self, pick: Pick) -> Option<Given> {
@@ -117,6 +141,12 @@ impl<'a> World<'a> {
         let (model, other) = (self.model.names.ids(), self.other.names.ids());
         let at = usize::from(pick) % model.len().max(1);
         Some((*model.get(at)?, *other.get(at)?))
+    }
+
+    pub(super) fn begin_era(&mut self) {
+        if self.clock.now() >= self.era_ends {
+            self.next_era();
+        }
     }
 
     pub(super) fn next_era(&mut self) {
@@ -158,11 +188,24 @@ impl Side {
         stage.finish().await.expect("room")
     }
 
-    /// Leases by function: the order across functions is not promised, the order within one is.
-    pub(super) async fn lease(&self, ask: Ask) -> Vec<Leased> {
-        let mut leased = self.queue.lease(ask).await.expect("an open queue leases");
-        leased.sort_by(|a, b| a.job.function.cmp(&b.job.function));
-        leased
+    /// Leases what there is for these slots, by function: the order within one is promised, the order across them is not,
+    /// nor how much of it one call gives.
+    pub(super) async fn lease(&self, mut ask: Ask) -> Vec<Leased> {
+        let mut all = Vec::new();
+        loop {
+            ask.wants.retain(|want| want.slots > 0);
+            let leased = self.queue.lease(ask.clone()).await.expect("an open queue leases");
+            if leased.is_empty() {
+                break;
+            }
+            for one in &leased {
+                let want = ask.wants.iter_mut().find(|want| want.function == one.job.function).expect("it was wanted");
+                want.slots = want.slots.checked_sub(1).expect("no more than its slots");
+            }
+            all.extend(leased);
+        }
+        all.sort_by(|a, b| a.job.function.cmp(&b.job.function));
+        all
     }
 }
 
