@@ -8,6 +8,7 @@ pub mod files;
 pub mod http;
 pub mod needs;
 pub mod nobody;
+pub mod processes;
 pub mod server;
 pub mod wait;
 
