@@ -11,6 +11,7 @@ pub mod history;
 pub mod http;
 pub mod needs;
 pub mod nobody;
+pub mod processes;
 pub mod server;
 pub mod wait;
 

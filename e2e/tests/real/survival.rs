@@ -13,6 +13,7 @@ mod leftovers;
 mod on_disk_first;
 mod open_files;
 mod restarts;
+mod runaways;
 mod socket;
 mod stopped;
 mod versions;

@@ -2,9 +2,11 @@
 
 use kvern_core::{Failure, FailureCode};
 use kvern_runtime::{Body, CallError, Reply};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::client::{begin, within};
+use crate::client::{begin, until, until_closed, within};
 use crate::fakes::collect;
 use crate::server::Server;
 
@@ -257,4 +259,18 @@ async fn a_file_is_streamed_with_its_length() {
     });
     let answer = server.post(HELLO, "").await;
     assert_eq!((answer.status, answer.body.len(), answer.header("content-length")), (201, 100_000, "100000"));
+}
+
+#[tokio::test]
+async fn a_panic_in_one_request_is_the_end_of_that_one_alone() {
+    let server = Server::start().await;
+    let mut other = TcpStream::connect(server.address).await.expect("the gateway listens");
+    server.play(async |_| panic!("a mistake of ours"));
+    let mut unlucky = TcpStream::connect(server.address).await.expect("the gateway listens");
+    let request = format!("POST {HELLO} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    unlucky.write_all(request.as_bytes()).await.expect("sent");
+    assert_eq!(until_closed(&mut unlucky).await, "", "nobody knows what would have been the answer");
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    until(&mut other, "ok\n").await;
+    server.until_metric("kvern_http_connections 2").await;
 }

@@ -4,6 +4,8 @@
 //! the test is skipped, loudly.
 
 use std::fs::File;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use kvern_core::State;
@@ -59,4 +61,33 @@ async fn a_failed_write_seals_the_store_and_loses_nothing() {
     let t = t.kill();
     assert_eq!((t.state(running).await, t.state(queued).await), (State::Queued, State::Queued));
     assert_eq!(t.lease("f", 9).await.len(), 2, "the refused job was not kept");
+}
+
+/// The writer wakes whoever waits for it, and whoever waits like this makes it panic.
+struct Panic;
+
+impl Wake for Panic {
+    fn wake(self: Arc<Self>) {
+        panic!("a failpoint: the writer panics after a commit, while it answers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_panics_seals_the_store_and_loses_nothing() {
+    let t = Setup::new();
+    let before = t.submit(job("f")).await;
+    let waker = Waker::from(Arc::new(Panic));
+    let mut unlucky = Box::pin(t.queue.submit(job("f")));
+    assert!(unlucky.as_mut().poll(&mut Context::from_waker(&waker)).is_pending(), "a commit takes its time");
+    let error = tokio::time::timeout(Duration::from_secs(30), t.queue.closed()).await.expect("the server hears of it");
+    assert!(matches!(&error, Error::Closed(why) if why.contains("its writer ended")), "{error}");
+    assert!(matches!(t.queue.health(), Err(Error::Closed(_))));
+    assert!(matches!(t.queue.submit(job("f")).await, Err(Error::Closed(_))), "nothing is acknowledged any more");
+    // Its answer was under way, after the commit.
+    let told = unlucky.await.map(|submitted| submitted.id);
+    assert!(matches!(told, Ok(_) | Err(Error::Unknown(_))), "{told:?}");
+    let t = t.kill();
+    for id in [before].into_iter().chain(told.ok()) {
+        assert_eq!(t.state(id).await, State::Queued);
+    }
 }

@@ -1,16 +1,13 @@
 //! Functions that run away: each is stopped or bounded, the server stays small, and nothing is left behind.
 
-use std::fs;
 use std::time::Duration;
 
+use kvern_e2e::processes::{processes_of, stays_small};
 use kvern_e2e::wait::until_within;
 use kvern_e2e::{Server, until};
 
 use super::stage::{GOOD, Shared, ending, nothing_is_lost, problem};
 use super::table::{labelled, told};
-
-/// How much resident memory the server may grow by while a gigabyte goes past it. Measured: under 3 MiB.
-const GROWTH_KIB_MAX: u64 = 8 << 10;
 
 const MANIFEST: &str = r#"
 [functions.endless]
@@ -226,38 +223,4 @@ fn large_input_comes_back_byte_for_byte() {
     let result = http.get(&format!("/v1/jobs/{id}/result"));
     assert_eq!((result.status, result.header("content-type")), (200, Some("application/octet-stream")));
     assert!(result.body == input, "{} of {} bytes came back, or others", result.body.len(), input.len());
-}
-
-/// Carries out `case` and holds the server's resident memory against what it was, by the kernel's high-water mark.
-#[track_caller]
-fn stays_small<T>(server: &Server, case: impl FnOnce() -> T) -> T {
-    let pid = server.pid();
-    // 5 resets the high-water mark (proc_pid_clear_refs(5)).
-    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the mark is reset");
-    let before = status_kib(pid, "VmRSS:");
-    let said = case();
-    let peak = status_kib(pid, "VmHWM:");
-    assert!(peak < before + GROWTH_KIB_MAX, "the server grew from {before} to {peak} KiB");
-    said
-}
-
-fn status_kib(pid: u32, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the server lives");
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("the kernel says it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
-/// The processes of a function of this server, by what stands in their environment, jails included.
-fn processes_of(server: &Server, function: &str) -> Vec<u32> {
-    let mark = format!("KVERN_FUNCTION={function}");
-    let place = format!("TMPDIR={}", server.data.display());
-    let pids =
-        fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_ours = |pid: &u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mut variables = environment.split(|byte| *byte == 0);
-        let has_mark = variables.clone().any(|variable| variable == mark.as_bytes());
-        has_mark && variables.any(|variable| variable.starts_with(place.as_bytes()))
-    };
-    pids.filter(is_ours).collect()
 }

@@ -38,6 +38,15 @@ with zipfile.ZipFile('large-1.0-py3-none-any.whl', 'w', zipfile.ZIP_DEFLATED) as
     wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
     wheel.writestr(info + 'RECORD', '')
 ";
+/// Its TMPDIR is on the disk of the server. It takes all of it, and waits.
+const MANIFEST_FILLER: &str = "\
+[functions.filler]
+exec = [\"sh\", \"-c\", \"cat /dev/zero >$TMPDIR/all; until test -e go; do sleep 0.02; done; exit 3\"]
+retry = { attempts = 1 }
+
+[functions.cat]
+exec = [\"cat\"]
+";
 /// Longer than all pauses between attempts of one job.
 const ATTEMPTS_END_WITHIN: Duration = Duration::from_secs(5);
 /// Above the free space that a submit needs (64 MiB) and two reserves.
@@ -275,4 +284,22 @@ fn a_result_without_room_is_a_counted_attempt() {
     assert!(jobs.iter().all(|job| job["state"] == "succeeded"), "{jobs:?}");
     assert!(errors.iter().any(|error| error.contains("the function ran, but there is no room")), "{errors:?}");
     assert_eq!(runs(), errors.len(), "each run is an attempt that is told: {errors:?}");
+}
+
+#[test]
+fn a_function_that_fills_the_disk_gives_it_back() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let data = disk.path().join("data");
+    let files = [("kvern.toml", MANIFEST_FILLER)];
+    let server = Server::start_as(Start { files: &files, data: Some(&data), ..Start::default() });
+    let filler = server.http.submit("filler", "{}");
+    let submit = || server.http.post("/v1/functions/cat/jobs", "{}");
+    let refused = until("the disk to be full", || Some(submit()).filter(|answer| answer.status != 202));
+    assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true), "{}", refused.text());
+    std::fs::write(server.home.join("go"), "").expect("a file");
+    let job = server.http.finished(&filler);
+    assert_eq!((&job["state"], &job["error"]["code"]), (&"failed".into(), &"exit".into()), "{job}");
+    // Its folder went with it, and the server goes on by itself.
+    let accepted = until("room", || Some(submit()).filter(|answer| answer.status == 202)).json();
+    assert_eq!(server.http.finished(accepted["id"].as_str().expect("an id"))["state"], "succeeded");
 }
