@@ -126,6 +126,17 @@ fn an_empty_token_starts_no_server() {
 }
 
 #[test]
+fn a_folder_is_told_from_a_file_that_is_not_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, words) in [("none", "there is no file none"), (".", ". is a folder")] {
+        let output = Command::new(kvern()).args(["dev", name]).current_dir(folder.path()).output().expect("kvern runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words) && said.contains("kvern dev"), "{said}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_is_code_six() {
     let port = kvern_e2e::server::free_port();
     let server = format!("http://127.0.0.1:{port}");
