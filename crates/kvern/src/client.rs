@@ -159,8 +159,11 @@ impl Answer {
 /// Host and port of a server.
 fn authority(server: &str) -> Result<String, Stop> {
     let authority = server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    let Some(authority) = authority.filter(|a| !a.is_empty() && !a.contains('/')) else {
-        return Err(Stop::usage(format!("`{server}` is not the address of a server"))
+    let is_more = |c: char| matches!(c, '/' | '?' | '#' | '@') || c.is_whitespace();
+    let Some(authority) = authority.filter(|a| !a.is_empty() && !a.contains(is_more)) else {
+        // A password that somebody put there is not said again.
+        let shown = server.rsplit_once('@').map_or_else(|| server.to_owned(), |(_, host)| format!("http://...@{host}"));
+        return Err(Stop::usage(format!("`{shown}` is not the address of a server"))
             .hint("write it as http://127.0.0.1:8080; for TLS, go through a tunnel or a proxy on this machine"));
     };
     // The last colon of `[::1]` is one of the address.
@@ -205,7 +208,13 @@ mod tests {
                 (Code::Usage, format!("`{server}` names no port"), hint.into())
             );
         }
-        assert!(authority("https://localhost:8080").is_err() && authority("http://a:1/b").is_err());
+        for server in
+            ["https://localhost:8080", "http://a:1/b", "http://user:secret@a:1", "http://a:1?b", "http://a b:1"]
+        {
+            let stop = authority(server).expect_err(server);
+            assert!(stop.what.ends_with("is not the address of a server"), "{}", stop.what);
+            assert!(!stop.what.contains("secret"), "{}", stop.what);
+        }
     }
 
     #[tokio::test]

@@ -24,6 +24,10 @@ pub(crate) fn data_dir() -> Result<PathBuf, Stop> {
 /// A data directory around the code would be watched with it and copied into itself, and functions could not be told from
 /// what is kept for them.
 pub(crate) fn check_data(data: &Path, home: &Path) -> Outcome {
+    if data.exists() && !data.is_dir() {
+        return Err(Stop::usage(format!("{} is no folder: it cannot be the data directory", data.display()))
+            .hint("leave --data out, or name a folder of its own"));
+    }
     let (Ok(data), Ok(home)) = (data.canonicalize(), home.canonicalize()) else { return Ok(()) };
     if home.starts_with(&data) {
         return Err(Stop::usage(format!("{} holds the functions: it cannot be the data directory", data.display()))

@@ -46,8 +46,16 @@ impl Project {
     }
 
     fn of_file(file: &Path) -> Result<Self, Stop> {
+        let shown = file.display();
+        if file.is_dir() {
+            return Err(
+                Stop::usage(format!("{shown} is a folder")).hint("serve it from inside: `kvern dev` without a name")
+            );
+        }
         if !file.is_file() {
-            return Err(Stop::new(Code::Usage, format!("there is no file {}", file.display())));
+            return Err(
+                Stop::usage(format!("there is no file {shown}")).hint("`kvern dev FILE.py` serves one that is there")
+            );
         }
         if file.extension().is_some_and(|ending| ending == "toml") {
             return Ok(Self::Manifest(file.to_owned()));

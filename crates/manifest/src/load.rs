@@ -45,5 +45,10 @@ fn read(path: &Path) -> io::Result<String> {
     if text.len() > MANIFEST_BYTES_MAX {
         return Err(invalid(format!("it is longer than {MANIFEST_BYTES_MAX} bytes")));
     }
-    String::from_utf8(text).map_err(|error| invalid(error.utf8_error().to_string()))
+    String::from_utf8(text).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let (line, byte) =
+            good.iter().fold((1, 1), |(line, at), next| if *next == b'\n' { (line + 1, 1) } else { (line, at + 1) });
+        invalid(format!("line {line} is not UTF-8, from its byte {byte} on"))
+    })
 }

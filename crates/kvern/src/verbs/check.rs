@@ -16,6 +16,10 @@ pub(crate) fn run(global: &Global, check: &Check) -> Outcome {
     }
     let manifest = crate::manifest::load(&check.file)?;
     look_for_files(&manifest)?;
+    if manifest.functions.is_empty() {
+        return Err(Stop::new(Code::Usage, format!("{} declares no function", check.file.display()))
+            .hint("add one with `kvern new NAME`"));
+    }
     match global.output {
         Format::Json => print::json(&serde_json::json!({
             "file": check.file,
@@ -27,10 +31,6 @@ pub(crate) fn run(global: &Global, check: &Check) -> Outcome {
             print::table(&["function", "runs"], &rows);
             print::say(&format!("{}: good", check.file.display()));
         }
-    }
-    if manifest.functions.is_empty() {
-        return Err(Stop::new(Code::Usage, format!("{} declares no function", check.file.display()))
-            .hint("add one with `kvern new NAME`"));
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ fn a_file_that_is_not_there_is_named() {
 fn what_is_no_manifest_is_refused_with_the_reason() {
     for (bytes, reason) in [
         (vec![b'#'; MANIFEST_BYTES_MAX + 1], "it is longer than 1048576 bytes"),
-        (b"a = \"\xff\"".to_vec(), "invalid utf-8 sequence of 1 bytes from index 5"),
+        (b"# x\na = \"\xff\"".to_vec(), "line 2 is not UTF-8, from its byte 6 on"),
     ] {
         let (_folder, loaded) = load_bytes(&bytes);
         assert_eq!(loaded.expect_err("refused").source().expect("a reason").to_string(), reason);

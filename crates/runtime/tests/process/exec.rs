@@ -50,7 +50,7 @@ async fn a_process_that_never_reads_its_input_is_no_trouble() {
         let run =
             stage.run_with(instance.as_mut(), &context(&function, "text/plain"), input, Collected::default()).await;
         assert_eq!((run.outcome, run.output.bytes.as_slice()), (Outcome::Succeeded, &b"done\n"[..]));
-        assert!(run.took < Duration::from_secs(5));
+        assert!(run.took < Duration::from_secs(60));
     }
 }
 
@@ -69,7 +69,7 @@ async fn children_that_hold_the_pipes_do_not_hold_the_attempt() {
     let function = bench.shell("sleep 1000 & setsid sleep 1000 & echo done");
     let run = run(&bench, &function, "", "").await;
     assert_eq!((run.outcome, run.output.text().as_str()), (Outcome::Succeeded, "done\n"));
-    assert!(run.took < Duration::from_secs(5), "{:?}", run.took);
+    assert!(run.took < Duration::from_secs(60), "{:?}", run.took);
 }
 
 /// An output that says when a write came, and takes one per permit.

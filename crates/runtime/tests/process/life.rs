@@ -132,7 +132,7 @@ async fn a_jail_that_is_killed_is_a_crash_too() {
         killing
     );
     assert_eq!(run.outcome.failure().map(|failure| failure.code), Some(FailureCode::Crash), "{:?}", run.outcome);
-    assert!(run.took < Duration::from_secs(2));
+    assert!(run.took < Duration::from_secs(60));
     nothing_left(&function).await;
 }
 

@@ -126,6 +126,31 @@ fn an_empty_token_starts_no_server() {
 }
 
 #[test]
+fn a_folder_is_told_from_a_file_that_is_not_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, words) in [("none", "there is no file none"), (".", ". is a folder")] {
+        let output = Command::new(kvern()).args(["dev", name]).current_dir(folder.path()).output().expect("kvern runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words) && said.contains("kvern dev"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_not_good_is_not_called_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("kvern.toml"), "").expect("written");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(kvern()).args(arguments).current_dir(folder.path()).output().expect("kvern runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run(&["check"]);
+    assert!(code == Some(2) && said.contains("declares no function") && !said.contains("good"), "{said}");
+    let (code, said) = run(&["serve", "--data", "kvern.toml", "--listen", "127.0.0.1:0"]);
+    assert!(code == Some(2) && said.contains("kvern.toml is no folder"), "{said}");
+}
+
+#[test]
 fn a_server_that_is_not_there_is_code_six() {
     let port = kvern_e2e::server::free_port();
     let server = format!("http://127.0.0.1:{port}");
