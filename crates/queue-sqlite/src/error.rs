@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kvern_queue::Error;
+
 use crate::checksum::is_damage;
 use crate::full::is_full;
 
@@ -108,6 +110,12 @@ impl OpenError {
             (false, false) => Self::Database { path, source },
         }
     }
+}
+
+/// What a failed statement means while the queue works.
+pub(crate) fn broken(error: &rusqlite::Error) -> Error {
+    let what_to_try = if is_damage(error) { "; `kvern doctor` says what is damaged" } else { "" };
+    Error::Broken(format!("{error}{what_to_try}"))
 }
 
 fn folder(path: &Path) -> std::path::Display<'_> {

@@ -11,6 +11,7 @@ use kvern_queue::{Error, Stored as StoredBytes};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Result as SqlResult};
 use tokio::sync::Semaphore;
 
+use crate::error::broken;
 use crate::log;
 use crate::rows::{self, IsDamaged, Stored, input_columns};
 use crate::schema;
@@ -137,7 +138,7 @@ fn exists(connection: &Connection, id: JobId) -> SqlResult<bool> {
 /// was missing is there again.
 fn failed(path: &Path, error: &rusqlite::Error) -> Error {
     if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
-        return Error::Broken(error.to_string());
+        return broken(error);
     }
     match File::open(path) {
         Ok(_) => Error::Busy(error.to_string()),

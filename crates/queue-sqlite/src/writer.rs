@@ -16,6 +16,7 @@ use rusqlite::{Connection, Result as SqlResult};
 use crate::damage;
 use crate::due::{self, CameDue};
 use crate::effects::Effects;
+use crate::error::broken;
 use crate::full::is_full_for;
 use crate::inbox::End;
 use crate::keys;
@@ -177,8 +178,9 @@ impl Writer<'_> {
                 }
                 Err(Spoiled::Full) => self.make_room(&mut batch),
                 Err(Spoiled::Operation(at, error)) => {
+                    let error = broken(&error);
                     tracing::error!(%error, "an operation failed in the store");
-                    batch.refused[at] = Some(Error::Broken(error.to_string()));
+                    batch.refused[at] = Some(error);
                 }
                 Err(Spoiled::Chores(error)) => {
                     // The jobs concerned stay as they are; everyone else's go on.

@@ -43,6 +43,36 @@ async fn a_damaged_result_is_reported() {
 }
 
 #[tokio::test]
+async fn a_damaged_structure_under_a_running_queue_is_told_and_stops_nobody_else() {
+    let t = Setup::new();
+    let mut ids = Vec::new();
+    for _ in 0..300 {
+        ids.push(t.submit(job("f")).await);
+    }
+    let (database, clock, dir) = t.stop().await;
+    let sql = "SELECT pageno FROM dbstat WHERE name = 'jobs' AND pagetype = 'leaf' LIMIT 1 OFFSET 3";
+    let leaf: u64 = database.query_row(sql, [], |row| row.get(0).map(i64::cast_unsigned)).expect("a leaf");
+    drop(database);
+    let t = Setup { queue: open(dir.path(), &clock), clock, dir };
+    let file = std::fs::File::options().write(true).open(t.dir.path().join("queue.db")).expect("a file");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 8], (leaf - 1) * 4096).expect("written");
+    // Closed in this process it would take the locks of SQLite along.
+    std::mem::forget(file);
+    let (mut whole, mut told) = (0, 0);
+    for id in ids {
+        match t.queue.get(id).await {
+            Ok(_) => whole += 1,
+            Err(error) => {
+                assert!(error.to_string().contains("`kvern doctor` says what is damaged"), "{error}");
+                told += 1;
+            }
+        }
+    }
+    assert!(whole >= 200 && told > 0, "{whole} can be read, {told} cannot");
+    t.submit(job("f")).await;
+}
+
+#[tokio::test]
 async fn flipped_bytes_anywhere_never_make_it_panic() {
     let t = Setup::new();
     for _ in 0..50 {

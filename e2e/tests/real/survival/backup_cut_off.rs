@@ -105,7 +105,8 @@ fn a_restore_that_was_killed_is_whole_or_starts_no_server() {
         assert!(!is_done);
         if target.join("queue.partial").exists() {
             let serve = ["serve", "--data", "target", "--listen", "127.0.0.1:0"];
-            let refused = run(&[], &serve, places.path());
+            // A server that did start would not end by itself.
+            let refused = run(&["timeout", "20"], &serve, places.path());
             let said = String::from_utf8_lossy(&refused.stderr);
             assert!(refused.status.code() == Some(4) && said.contains("was begun and not finished"), "{said}");
         }
