@@ -22,7 +22,7 @@ env = { PORT = "8080", DEBUG = "1" }
 max_input = "64k"
 max_output = 1_000
 max_queued = 10
-keep = { succeeded = "2h", failed = "30d" }
+keep = { succeeded = "2h", failed = "30d", bytes = "2G" }
 
 [server]
 listen = "0.0.0.0:80"
@@ -73,7 +73,11 @@ fn every_key_arrives() {
         max_input: 64 << 10,
         max_output: 1000,
         max_queued: 10,
-        keep: Keep { succeeded: Duration::from_secs(7200), failed: Duration::from_secs(30 * 24 * 3600) },
+        keep: Keep {
+            succeeded: Duration::from_secs(7200),
+            failed: Duration::from_secs(30 * 24 * 3600),
+            bytes: 2 << 30,
+        },
     };
     assert_eq!(manifest.function("resize"), Some(&expected));
     let server = ServerSettings {
@@ -105,7 +109,7 @@ fn what_is_left_out_gets_the_defaults_of_the_design() {
         max_input: 16 << 20,
         max_output: 6 << 20,
         max_queued: 1_000_000,
-        keep: Keep { succeeded: day, failed: 14 * day },
+        keep: Keep { succeeded: day, failed: 14 * day, bytes: 10 << 30 },
     };
     assert_eq!(only(&manifest), &expected);
     assert_eq!(manifest.server, ServerSettings::default());

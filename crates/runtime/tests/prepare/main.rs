@@ -154,7 +154,7 @@ fn function(door: Door, home: PathBuf) -> Function {
         max_input: 1 << 20,
         max_output: 1 << 20,
         max_queued: 100,
-        keep: Keep { succeeded: Duration::from_secs(60), failed: Duration::from_secs(60) },
+        keep: Keep { succeeded: Duration::from_secs(60), failed: Duration::from_secs(60), ..Keep::default() },
     }
 }
 
