@@ -163,6 +163,7 @@ impl From<CallError> for Problem {
                 Self::new(Code::Stopping, words).hint("call again if doing that part twice does no harm").retry_after(5)
             }
             CallError::NoSpace(inner) => no_space_for_call(&inner),
+            CallError::Disk(inner) => disk(&inner),
             CallError::Scarce(inner) => scarce(&inner),
             CallError::Broken(inner) => internal(&inner),
             CallError::Failed(failure) => Self::new(Code::FunctionFailed, "the function failed").with_failure(failure),

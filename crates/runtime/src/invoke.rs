@@ -80,6 +80,9 @@ pub enum CallError {
     /// The disk has no room for a large input. The function did not run. Try again later.
     #[error("there is no room to keep the input: {0}")]
     NoSpace(String),
+    /// The disk does not take a large input. The function did not run. Try again later.
+    #[error("the disk does not take the input: {0}")]
+    Disk(String),
     /// The system has too little of something for the moment, such as open files. The function did not run. Try again
     /// later.
     #[error("the system has too little of something for the moment: {0}")]

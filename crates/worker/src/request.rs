@@ -120,6 +120,7 @@ fn no_scratch(error: &io::Error) -> CallError {
 fn not_kept(error: Error) -> CallError {
     match error {
         Error::NoSpace(inner) => CallError::NoSpace(inner),
+        Error::Disk(inner) => CallError::Disk(inner),
         Error::Busy(inner) => CallError::Scarce(inner),
         Error::Closed(_) => CallError::Stopping,
         error => CallError::Broken(error.to_string()),

@@ -107,8 +107,9 @@ async fn a_call_that_finds_no_slot_is_sent_away() {
 async fn an_input_that_finds_no_room_is_the_platform_s_error() {
     let server = Server::start().await;
     type Made = fn(String) -> CallError;
-    let cases: [(Made, u16, &str, &str); 3] = [
+    let cases: [(Made, u16, &str, &str); 4] = [
         (CallError::NoSpace, 503, "no_space", "10"),
+        (CallError::Disk, 503, "store_unavailable", "10"),
         (CallError::Scarce, 503, "too_busy", "1"),
         (CallError::Broken, 500, "internal", ""),
     ];
