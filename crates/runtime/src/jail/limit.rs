@@ -3,6 +3,9 @@
 //!
 //! A child inherits both, so the jail puts itself under the limit, spawns, and steps out again: the function is limited
 //! from its first instruction, and the jail is never what the kernel kills.
+//!
+//! Our allocator reserves a gigabyte, more than many a limit. Under it the jail can map nothing new, and that is what
+//! `posix_spawn` does for the child's stack; see [`Limit::is_below_us`].
 
 use rustix::process::{Pid, Resource, Rlimit};
 
@@ -49,6 +52,11 @@ impl Limit {
             Some(_) => LimitKind::Rlimit,
             None => LimitKind::None,
         }
+    }
+
+    /// Whether the jail is under a limit in which it can fork, but not `posix_spawn`.
+    pub(super) fn is_below_us(&self) -> bool {
+        self.data.is_some()
     }
 
     /// Kills everything at once, where the kernel can do that.
