@@ -1,9 +1,11 @@
 //! The limits of a function: memory by a cgroup where we may make one, by `RLIMIT_DATA` otherwise; processes by a cgroup,
 //! or not at all (`RLIMIT_NPROC` counts all that a user has, and does not hold for root).
 //!
-//! A child inherits its cgroup, so the jail steps into it, spawns, and steps out again: the function is limited from its
-//! first instruction, and the jail is never what the kernel kills. `RLIMIT_DATA` is set for the child once it is there,
-//! and never for the jail: our allocator reserves more than many a limit, and under it nothing can be spawned.
+//! A child inherits both, so the jail puts itself under the limit, spawns, and steps out again: the function is limited
+//! from its first instruction, and the jail is never what the kernel kills.
+//!
+//! Our allocator reserves a gigabyte, more than many a limit. Under it the jail can map nothing new, and that is what
+//! `posix_spawn` does for the child's stack; see [`Limit::is_below_us`].
 
 use rustix::process::{Pid, Resource, Rlimit};
 
@@ -18,10 +20,11 @@ pub(super) struct Limit {
     data: Option<Data>,
 }
 
-/// `RLIMIT_DATA`.
+/// `RLIMIT_DATA`, and what it was before.
 #[derive(Debug)]
 struct Data {
     bytes: u64,
+    before: Rlimit,
 }
 
 // === impl Limit ===
@@ -30,7 +33,7 @@ impl Limit {
     /// Puts this process under the limits.
     pub(super) fn enter(task: &Task) -> Self {
         let cgroup = Cgroup::enter(task.memory.and_then(|memory| memory.used), task.processes);
-        let data = if cgroup.limits_memory() { None } else { task.memory.as_ref().map(Data::new) };
+        let data = if cgroup.limits_memory() { None } else { task.memory.as_ref().and_then(Data::enter) };
         Self { cgroup, data }
     }
 
@@ -38,7 +41,7 @@ impl Limit {
     pub(super) fn leave(&self, child: Option<Pid>) {
         self.cgroup.leave();
         if let Some(data) = &self.data {
-            _ = child.map(|child| data.set(child));
+            data.leave(child);
         }
     }
 
@@ -49,6 +52,11 @@ impl Limit {
             Some(_) => LimitKind::Rlimit,
             None => LimitKind::None,
         }
+    }
+
+    /// Whether the jail is under a limit in which it can fork, but not `posix_spawn`.
+    pub(super) fn is_below_us(&self) -> bool {
+        self.data.is_some()
     }
 
     /// Kills everything at once, where the kernel can do that.
@@ -69,13 +77,16 @@ impl Limit {
 // === impl Data ===
 
 impl Data {
-    fn new(memory: &MemoryLimit) -> Self {
-        let most = rustix::process::getrlimit(Resource::Data).maximum;
-        Self { bytes: most.map_or(memory.reserved, |most| memory.reserved.min(most)) }
+    fn enter(memory: &MemoryLimit) -> Option<Self> {
+        let before = rustix::process::getrlimit(Resource::Data);
+        let bytes = before.maximum.map_or(memory.reserved, |maximum| memory.reserved.min(maximum));
+        let limit = Rlimit { current: Some(bytes), maximum: before.maximum };
+        rustix::process::setrlimit(Resource::Data, limit).ok().map(|()| Self { bytes, before })
     }
 
-    fn set(&self, child: Pid) -> rustix::io::Result<Rlimit> {
+    fn leave(&self, child: Option<Pid>) {
         let limit = Rlimit { current: Some(self.bytes), maximum: Some(self.bytes) };
-        rustix::process::prlimit(Some(child), Resource::Data, limit)
+        _ = child.map(|child| rustix::process::prlimit(Some(child), Resource::Data, limit));
+        _ = rustix::process::setrlimit(Resource::Data, self.before);
     }
 }

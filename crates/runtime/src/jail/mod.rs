@@ -85,7 +85,7 @@ fn run(task: &Task, leash: &mut JailEnd) -> io::Result<()> {
     let mut record = Record::write(&task.records).ok();
     _ = fs::create_dir_all(&task.scratch);
     let limit = Limit::enter(task);
-    let spawned = spawn(task, private);
+    let spawned = spawn(task, private, limit.is_below_us());
     limit.leave(spawned.as_ref().ok().map(|main| main.pid));
     let result = spawned.and_then(|main| {
         _ = record.as_mut().map(|record| record.add(main.pid));
@@ -109,7 +109,7 @@ struct Main {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "dropping it closes our end once the child has its own")]
-fn spawn(task: &Task, private: OwnedFd) -> io::Result<Main> {
+fn spawn(task: &Task, private: OwnedFd, must_fork: bool) -> io::Result<Main> {
     let mut command = Command::new(&task.argv[0]);
     command.args(&task.argv[1..]).process_group(0);
     if task.is_handler {
@@ -118,6 +118,11 @@ fn spawn(task: &Task, private: OwnedFd) -> io::Result<Main> {
     } else {
         command.stdin(Stdio::from(private.try_clone()?));
         rustix::io::fcntl_setfd(&private, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    if must_fork {
+        // Changes nothing but the way: with a group to be set, the standard library forks (its `posix_spawn` cannot set
+        // one).
+        command.gid(rustix::process::getegid().as_raw());
     }
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
