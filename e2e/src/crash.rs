@@ -3,7 +3,7 @@
 //!
 //! [`random_kills`] kills at moments that nobody chose, while 50 and more jobs run. [`kills_at_every_write`] has the
 //! kernel's own debugger kill the server at its Nth write, sync or answer, for each N. Both end with a [`Report`], which
-//! the [judge](crate::history::check) has written. The seed of a run decides what clients and killer draw; the machine
+//! the [judge](mod@crate::history::check) has written. The seed of a run decides what clients and killer draw; the machine
 //! decides the rest.
 
 use std::time::Duration;
