@@ -25,8 +25,8 @@ pub use report::Report;
 pub const BUSY: u64 = 50;
 /// For whatever runs, or waits to run, once the clients have stopped.
 const FINISH: Duration = Duration::from_secs(300);
-/// For the next moment to kill at.
-const NEXT_KILL: Duration = Duration::from_secs(120);
+/// For a job to run again after a restart.
+const AGAIN_WITHIN: Duration = Duration::from_secs(120);
 
 /// How much is done.
 #[derive(Debug, Clone, Copy)]

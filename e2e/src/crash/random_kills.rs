@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::clients::Crowd;
 use super::random::Random;
 use super::report::{Report, Times, median, progress};
-use super::{BUSY, Length, NEXT_KILL, evidence, figures, functions};
+use super::{AGAIN_WITHIN, BUSY, Length, evidence, figures, functions};
 use crate::history::{Millis, now, witness};
 use crate::server::Server;
 use crate::wait::{until_within, within};
@@ -111,7 +111,7 @@ impl Killer<'_> {
         self.ready.push(launched.elapsed());
         let since = self.lives.last().copied().unwrap_or_default();
         let home = self.server.home.clone();
-        until_within(NEXT_KILL, "a job to run again", || witness::has_begun(&home, logged, since).then_some(()));
+        until_within(AGAIN_WITHIN, "a job to run again", || witness::has_begun(&home, logged, since).then_some(()));
         self.again.push(launched.elapsed());
     }
 
