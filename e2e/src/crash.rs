@@ -3,7 +3,7 @@
 //!
 //! [`random_kills`] kills at moments that nobody chose, while 50 and more jobs run. [`kills_at_every_write`] has the
 //! kernel's own debugger kill the server at its Nth write, sync or answer, for each N. Both end with a [`Report`], which
-//! the [judge](crate::history::check) has written. The seed of a run decides what clients and killer draw; the machine
+//! the [judge](mod@crate::history::check) has written. The seed of a run decides what clients and killer draw; the machine
 //! decides the rest.
 
 use std::time::Duration;
@@ -25,8 +25,8 @@ pub use report::Report;
 pub const BUSY: u64 = 50;
 /// For whatever runs, or waits to run, once the clients have stopped.
 const FINISH: Duration = Duration::from_secs(300);
-/// For the next moment to kill at.
-const NEXT_KILL: Duration = Duration::from_secs(120);
+/// For a job to run again after a restart.
+const AGAIN_WITHIN: Duration = Duration::from_secs(120);
 
 /// How much is done.
 #[derive(Debug, Clone, Copy)]

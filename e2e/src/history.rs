@@ -15,10 +15,12 @@ pub mod check;
 mod client;
 #[cfg(test)]
 mod tests;
+mod violation;
 pub mod witness;
 
-pub use check::{Evidence, Violation, check};
+pub use check::{Evidence, check};
 pub use client::{Client, NOBODY_LISTENS, Submit};
+pub use violation::Violation;
 pub use witness::{End, Run};
 
 /// Unix milliseconds of this machine's clock, which the server shares.

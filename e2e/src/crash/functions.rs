@@ -1,5 +1,5 @@
-//! What is run: a program that mostly sleeps, so that many run at once at little cost, and a warm handler that settles
-//! without a pause. Both keep the [`witness`], and do what their input says.
+//! What is run: a program that sleeps for seconds, so that many run at each kill however slow the machine is; the same for
+//! moments, and a warm handler, which begin and end without a pause. All keep the [`witness`], and do what their input says.
 
 use std::time::Duration;
 
@@ -12,7 +12,14 @@ exec = [\"./slow.sh\"]
 concurrency = 64
 timeout = \"1h\"
 retry = { attempts = 3, backoff = \"300ms\", max_backoff = \"1s\" }
-max_queued = 100
+max_queued = 40
+
+[functions.short]
+exec = [\"./slow.sh\"]
+concurrency = 6
+timeout = \"1h\"
+retry = { attempts = 3, backoff = \"300ms\", max_backoff = \"1s\" }
+max_queued = 40
 
 [functions.quick]
 handler = \"quick.py:quick\"
@@ -81,7 +88,7 @@ pub(super) const FILES: [(&str, &str); 5] = [
 ];
 
 /// Functions whose jobs all end by themselves soon.
-pub(super) const SOON: [&str; 3] = ["slow", "quick", BRIEF];
+pub(super) const SOON: [&str; 4] = ["slow", "short", "quick", BRIEF];
 
 /// The function whose jobs are soon forgotten, and after how long.
 pub(super) const BRIEF: &str = "brief";
@@ -110,7 +117,8 @@ impl Plan {
         let function = match random.below(20) {
             0 => "far",
             1 => BRIEF,
-            2..=9 => "quick",
+            2..=7 => "quick",
+            8..=12 => "short",
             _ => "slow",
         };
         let delay = match (function, random.once_in(6)) {
@@ -125,7 +133,11 @@ impl Plan {
             options: format!("{delay}&priority={}", random.below(10)),
             large: random.once_in(12),
             what: random.one_of(&WHAT).expect("some"),
-            millis: if function == "slow" { 300 + random.below(2200) } else { random.below(30) },
+            millis: match function {
+                "slow" => 3000 + random.below(4000),
+                "short" => 50 + random.below(500),
+                _ => random.below(30),
+            },
         }
     }
 

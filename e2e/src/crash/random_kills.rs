@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 use super::clients::Crowd;
 use super::random::Random;
 use super::report::{Report, Times, median, progress};
-use super::{BUSY, Length, NEXT_KILL, evidence, figures, functions};
+use super::{AGAIN_WITHIN, BUSY, Length, evidence, figures, functions};
 use crate::history::{Millis, now, witness};
 use crate::server::Server;
 use crate::wait::{until_within, within};
 
 const CLIENTS: u64 = 4;
-/// A kill comes after fewer further requests than this.
-const REQUESTS_MAX: u64 = 80;
+/// A kill comes once the functions have written fewer further bytes than this: about 70 for each start and each end, so
+/// that as a rule some dozen jobs end between two kills.
+const WRITTEN_MAX: u64 = 5_000;
+/// After this long it comes in any case.
+const BUSY_WITHIN: Duration = Duration::from_secs(20);
 /// One kill in so many comes while the server starts.
 const EARLY: u64 = 8;
 /// It comes within so many milliseconds of the start.
@@ -42,14 +45,14 @@ struct Killer<'a> {
 #[must_use]
 pub fn random_kills(length: Length) -> Report {
     let began = Instant::now();
-    let first = now();
+    let lives = vec![now()];
     let server = Server::start(&functions::FILES);
     let crowd = Crowd::new(server.http.clone());
     let mut killer = Killer {
         server,
         crowd: &crowd,
         random: Random::of(length.seed, CLIENTS),
-        lives: vec![first],
+        lives,
         running: Vec::new(),
         waiting: Vec::new(),
         ready: Times::default(),
@@ -70,20 +73,10 @@ pub fn random_kills(length: Length) -> Report {
     let function = figures::function_killed(&killer.server, &crowd);
     let server = figures::server_killed(&mut killer.server, &crowd, &mut killer.lives);
     evidence::quiet(&crowd.client.http);
-    let mut report = Report::judge("random kills", &killer.server, &crowd, &killer.lives);
-    let is_busy = |running: &&u64| **running >= BUSY;
-    report.busy = killer.running.iter().filter(is_busy).count();
-    report.kills = killer.running.len();
-    let (ran, waited) = (median(&mut killer.running), median(&mut killer.waiting));
-    report.row("kills", format!("{}, {} of them while {BUSY} or more jobs ran", report.kills, report.busy));
-    report.row("at a kill", format!("{ran} jobs ran and {waited} waited for their time (medians)"));
-    report.row("server killed: it answers again after", killer.ready.to_string());
-    report.row("server killed: the first job runs after", killer.again.to_string());
-    report.row("server killed at rest: its job runs again after", server.to_string());
-    report.row("function killed at rest: its job runs again after", function.to_string());
+    let mut report = killer.report();
+    report.again(&function, &server);
     report.row("seed", length.seed.to_string());
     report.row("time", format!("{} s", began.elapsed().as_secs()));
-    (report.function_again, report.server_again) = (function.best(), server.best());
     report
 }
 
@@ -118,16 +111,15 @@ impl Killer<'_> {
         self.ready.push(launched.elapsed());
         let since = self.lives.last().copied().unwrap_or_default();
         let home = self.server.home.clone();
-        until_within(NEXT_KILL, "a job to run again", || witness::has_begun(&home, logged, since).then_some(()));
+        until_within(AGAIN_WITHIN, "a job to run again", || witness::has_begun(&home, logged, since).then_some(()));
         self.again.push(launched.elapsed());
     }
 
-    /// Waits until enough runs, and then for a number of further requests that nobody knows before.
+    /// Waits until enough runs, and then until more has begun and ended; how much, nobody knows before.
     fn aim(&mut self) {
-        let _ = within(NEXT_KILL, || (self.counts().0 >= BUSY).then_some(()));
-        let requests = || self.crowd.client.history.requests();
-        let enough = requests() + usize::try_from(self.random.below(REQUESTS_MAX)).expect("a count");
-        let _ = within(NEXT_KILL, || (requests() >= enough).then_some(()));
+        let _ = within(BUSY_WITHIN, || (self.counts().0 >= BUSY).then_some(()));
+        let enough = witness::length(&self.server.home) + self.random.below(WRITTEN_MAX);
+        let _ = within(BUSY_WITHIN, || (witness::length(&self.server.home) >= enough).then_some(()));
     }
 
     /// How many jobs run, and how many wait to be tried again or for their time.
@@ -156,5 +148,17 @@ impl Killer<'_> {
         self.lives.push(now());
         self.server.launch(&[]);
         Instant::now()
+    }
+
+    fn report(mut self) -> Report {
+        let mut report = Report::judge("random kills", &self.server, self.crowd, &self.lives);
+        report.kills = self.running.len();
+        report.busy = self.running.iter().filter(|running| **running >= BUSY).count();
+        let (ran, waited) = (median(&mut self.running), median(&mut self.waiting));
+        report.row("kills", format!("{}, {} of them while {BUSY} or more jobs ran", report.kills, report.busy));
+        report.row("at a kill", format!("{ran} jobs ran and {waited} waited for their time (medians)"));
+        report.row("server killed: it answers again after", self.ready.to_string());
+        report.row("server killed: the first job runs after", self.again.to_string());
+        report
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clients::Crowd;
 use super::evidence::{damaged, gather};
-use crate::history::{Ask, Asked, Evidence, Millis, Told, Violation, check};
+use crate::history::{Ask, Evidence, Millis, Told, Violation, check};
 use crate::server::Server;
 
 /// Violations that are shown with all that is known of their jobs.
@@ -40,8 +40,9 @@ impl Report {
     pub(super) fn judge(title: &'static str, server: &Server, crowd: &Crowd, lives: &[Millis]) -> Self {
         let evidence = gather(server, crowd, lives);
         let violations = check::check(&evidence);
-        let mut wrong: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        wrong.extend(violations.iter().take(SHOWN_MAX).map(|violation| about(violation, &evidence)));
+        let (first, others) = violations.split_at(violations.len().min(SHOWN_MAX));
+        let mut wrong: Vec<String> = first.iter().map(|violation| about(violation, &evidence)).collect();
+        wrong.extend(others.iter().map(ToString::to_string));
         wrong.extend(damaged(crowd).iter().map(|job| format!("the input of {job} is not what was sent")));
         let (kills, busy, rows) = (lives.len() - 1, 0, Vec::new());
         let (function_again, server_again) = (Duration::ZERO, Duration::ZERO);
@@ -55,36 +56,31 @@ impl Report {
         self.rows.push((what, value));
     }
 
+    /// Adds how soon jobs ran again at rest.
+    pub(super) fn again(&mut self, function: &Times, server: &Times) {
+        self.row("function killed at rest: its job runs again after", function.to_string());
+        self.row("server killed at rest: its job runs again after", server.to_string());
+        (self.function_again, self.server_again) = (function.best(), server.best());
+    }
+
     fn count(&mut self, evidence: &Evidence, violations: &[Violation]) {
-        let asked = |is_meant: fn(&Asked) -> bool| evidence.asked.iter().filter(|asked| is_meant(asked)).count();
-        let is_unknown = |asked: &&Asked| matches!(asked.told, Told::Unknown(_));
-        let lost = |is_meant: fn(&Ask) -> bool| {
-            evidence.asked.iter().filter(is_unknown).filter(|asked| is_meant(&asked.ask)).count()
+        let count = |ask: fn(&Ask) -> bool, told: fn(&Told) -> bool| {
+            evidence.asked.iter().filter(|asked| ask(&asked.ask) && told(&asked.told)).count()
         };
-        let judged = |is_meant: fn(&Violation) -> bool| violations.iter().filter(|found| is_meant(found)).count();
-        let acknowledged = check::acknowledged(evidence);
-        self.row("jobs acknowledged", acknowledged.to_string());
-        self.row(
-            "cancels and retries acknowledged",
-            format!(
-                "{} and {}",
-                asked(|asked| matches!((&asked.ask, &asked.told), (Ask::Cancel(_), Told::Shown(_)))),
-                asked(|asked| matches!((&asked.ask, &asked.told), (Ask::Retry(_), Told::Shown(_))))
-            ),
-        );
-        self.row(
-            "answers that a kill took",
-            format!(
-                "{} of submits, {} of cancels, {} of retries",
-                lost(|ask| matches!(ask, Ask::Submit(_))),
-                lost(|ask| matches!(ask, Ask::Cancel(_))),
-                lost(|ask| matches!(ask, Ask::Retry(_)))
-            ),
-        );
+        let is_done = |told: &Told| matches!(told, Told::Shown(_));
+        let is_lost = |told: &Told| matches!(told, Told::Unknown(_));
+        let (cancels, retries) = (count(is_cancel, is_done), count(is_retry, is_done));
+        self.row("jobs acknowledged", check::acknowledged(evidence).to_string());
+        self.row("cancels and retries acknowledged", format!("{cancels} and {retries}"));
+        let [submits, cancels, retries] = [is_submit, is_cancel, is_retry].map(|ask| count(ask, is_lost));
+        let taken = format!("{submits} of submits, {cancels} of cancels, {retries} of retries");
+        self.row("answers that a kill took", taken);
         self.row("attempts run", evidence.runs.len().to_string());
         let (cut_off, unsettled) = (check::cut_off(evidence), check::unsettled(evidence));
         self.row("attempts cut off by a kill", format!("{cut_off}, {unsettled} of them between end and outcome"));
-        let (lost, two) = (judged(|found| matches!(found, Violation::Lost(_))), judged(is_two_outcomes));
+        let judged = |is_meant: fn(&Violation) -> bool| violations.iter().filter(|found| is_meant(found)).count();
+        let lost = judged(|found| matches!(found, Violation::Lost(_)));
+        let two = judged(|found| matches!(found, Violation::TwoOutcomes { .. }));
         self.row("acknowledged jobs lost", lost.to_string());
         self.row("jobs with two outcomes", two.to_string());
         self.row("other violations", (violations.len() - lost - two).to_string());
@@ -99,8 +95,16 @@ impl fmt::Display for Report {
     }
 }
 
-fn is_two_outcomes(found: &Violation) -> bool {
-    matches!(found, Violation::TwoOutcomes { .. })
+fn is_submit(ask: &Ask) -> bool {
+    matches!(ask, Ask::Submit(_))
+}
+
+fn is_cancel(ask: &Ask) -> bool {
+    matches!(ask, Ask::Cancel(_))
+}
+
+fn is_retry(ask: &Ask) -> bool {
+    matches!(ask, Ask::Retry(_))
 }
 
 /// All that is known of the job of a violation.
