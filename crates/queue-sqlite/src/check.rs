@@ -25,6 +25,8 @@ pub const FINDINGS_MAX: usize = 1000;
 const KEYS_MAX: usize = 512;
 /// SQLite ends after so many lines.
 const STRUCTURE: &str = "PRAGMA integrity_check(100)";
+const STRAYS: &str = "SELECT count(*) FROM jobs WHERE rank = ?1 AND ifnull((SELECT last FROM arrivals \
+     WHERE arrivals.function = jobs.function AND first <= seq ORDER BY first DESC LIMIT 1), 0) < seq";
 
 const FIX_STRUCTURE: &str = "stop the server, keep a copy of the directory, and restore the last backup into a new one: \
      `kvern restore BACKUP --data DIR`";
@@ -145,7 +147,7 @@ fn look_at(
     };
     let blobs = dir.join("blobs");
     let mut subject = Subject { dir, blobs, connection, functions: Vec::new(), report };
-    for step in [Subject::structure, Subject::counts, Subject::lost_rows, Subject::jobs] {
+    for step in [Subject::structure, Subject::counts, Subject::lost_rows, Subject::strays, Subject::jobs] {
         match step(&mut subject, hears) {
             Err(error) if is_damage(&error) => subject.report.add(structure(&error.to_string())),
             done => done.map_err(failed)?,
@@ -250,6 +252,16 @@ impl Subject<'_> {
                 let what = format!("{lost} rows of `{table}` belong to no job");
                 self.report.add(Finding::new(Level::Warning, "lost_rows", what, FIX_LOST_ROW));
             }
+        }
+        Ok(())
+    }
+
+    /// Fresh jobs that no arrival of their function finds: nothing would ever run them.
+    fn strays(&mut self, _: Hears<'_>) -> SqlResult<()> {
+        let strays: i64 = self.connection.query_row(STRAYS, [Rank::fresh().get()], |row| row.get(0))?;
+        if strays > 0 {
+            let what = format!("{strays} waiting jobs lie where the server does not look for them");
+            self.report.add(Finding::new(Level::Damaged, "strays", what, FIX_STRUCTURE));
         }
         Ok(())
     }
