@@ -349,6 +349,20 @@ fn every_test_that_the_architecture_names_exists() {
     }
 }
 
+#[test]
+fn every_test_that_the_guarantees_name_exists() {
+    let text = fs::read_to_string(root().join("docs/guarantees.md")).expect("docs/guarantees.md");
+    let sources: String = rust_files().into_iter().map(|(_, text)| text).collect();
+    let (promises, _) = text.split_once("\n## ").expect("the table of promises");
+    let rows = promises.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let attacks: Vec<&str> = rows.filter_map(|row| row.trim_end_matches([' ', '|']).rsplit(" | ").next()).collect();
+    assert!(attacks.len() >= 15 && attacks.iter().all(|attack| attack.contains('`')), "{attacks:#?}");
+    let quoted = attacks.into_iter().flat_map(|attack| attack.split('`').skip(1).step_by(2));
+    for name in quoted.filter(|quoted| quoted.contains('_') && !quoted.contains(' ')) {
+        assert!(sources.contains(&format!("fn {name}(")), "docs/guarantees.md names `{name}`, which does not exist");
+    }
+}
+
 /// The tests that a line of ARCHITECTURE.md names: all that stands in backquotes after `test` or `tests`.
 fn tests_of_absence(line: &str) -> Vec<&str> {
     let (_, named) = line.rsplit_once(": test").unwrap_or_else(|| panic!("no test holds: {line}"));
