@@ -8,6 +8,8 @@ mod crash;
 mod damage;
 mod disk;
 mod full_disk;
+#[cfg(feature = "known-bad")]
+mod known_bad;
 mod opening;
 mod sealed;
 mod setup;
