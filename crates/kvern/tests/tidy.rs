@@ -254,6 +254,27 @@ fn every_outside_dependency_has_its_reason() {
     assert!(outside.len() <= OUTSIDE_DEPENDENCIES_MAX, "{} direct outside dependencies", outside.len());
 }
 
+/// A mistake on purpose is in one file, and no crate of the product asks for them.
+#[test]
+fn mistakes_on_purpose_are_few_and_asked_for() {
+    let files = rust_files();
+    let (_, list) = files.iter().find(|(path, _)| path == "crates/queue/src/known_bad.rs").expect("the list");
+    let arms = list.lines().filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => "));
+    let names: Vec<&str> = arms.map(|(name, _)| name).collect();
+    assert!(names.len() >= 5, "the list is read: {names:?}");
+    for name in names {
+        let asks = format!("KnownBad::{name}.is_made()");
+        let places: Vec<&String> =
+            files.iter().filter(|(_, text)| text.contains(&asks)).map(|(path, _)| path).collect();
+        assert!(places.len() == 1, "{name} is made in {places:?}");
+    }
+    for entry in fs::read_dir(root().join("crates")).expect("crates").flatten() {
+        let text = fs::read_to_string(entry.path().join("Cargo.toml")).expect("a crate has a Cargo.toml");
+        let asks = text.lines().filter(|line| line.contains("known-bad") && !line.starts_with("known-bad = ["));
+        assert_eq!(asks.count(), 0, "{} asks for mistakes", entry.path().display());
+    }
+}
+
 /// The names of all dependencies, also of a build script and of one platform, but not those for tests.
 fn dependencies(cargo_toml: &str) -> Vec<String> {
     let mut names = Vec::new();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kvern_core::JobId;
-use kvern_queue::Error;
+use kvern_queue::{Error, KnownBad};
 use rusqlite::{Connection, Result as SqlResult};
 
 use crate::damage;
@@ -187,6 +187,9 @@ impl Writer<'_> {
                     tracing::error!(%error, "due or damaged jobs cannot be moved; trying again later");
                     self.put_chores_off();
                 }
+                Err(Spoiled::Commit(_)) if KnownBad::RetryFailedSync.is_made() => {
+                    let _ = self.roll_back(self.desk.functions_stored);
+                }
                 Err(Spoiled::Commit(error)) => {
                     let why = Error::Closed(format!("the store failed while it wrote: {error}"));
                     let unknown = Error::Unknown(format!("the store failed while it wrote: {error}"));
@@ -209,11 +212,14 @@ impl Writer<'_> {
     /// One try. After an error nothing of it is left, unless the commit itself failed.
     fn transact(&mut self, batch: &Batch) -> Result<Committed, Spoiled> {
         let functions_stored = self.desk.functions_stored;
+        if KnownBad::AckBeforeCommit.is_made() {
+            let _ = self.desk.connection.execute_batch("COMMIT");
+        }
         let applied = self.apply(batch);
         let committed = applied.and_then(|committed| {
             let began = Instant::now();
-            let done = self.desk.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
-            match done {
+            let commit = || self.desk.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+            match if KnownBad::AckBeforeCommit.is_made() { Ok(0) } else { commit() } {
                 Ok(_) => {
                     self.count_commit(batch.operations.len(), began.elapsed());
                     Ok(committed)

@@ -23,6 +23,8 @@ pub mod record;
 
 pub mod memory;
 
+pub mod known_bad;
+
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "testing")]
@@ -37,6 +39,7 @@ pub use job::{
     Ask, Cursor, Filter, FunctionStats, Idempotency, Lease, LeaseState, LeaseToken, Leased, NewJob, Page, Retention,
     Settlement, Stats, Submitted, Swept, Want, WorkerInfo,
 };
+pub use known_bad::KnownBad;
 pub use memory::MemoryQueue;
 pub use payload::{Blob, Payload, Stage, Stored};
 pub use staged::{Staged, remove_soon};

@@ -10,6 +10,7 @@ use kvern_core::{Attempt, Failure, FailureCode, Job, JobId, Next, Outcome, Resul
 
 use crate::error::Error;
 use crate::job::NewJob;
+use crate::known_bad::KnownBad;
 
 /// A restart counts as an interruption of attempts that a renewal had found older than this. Younger ones cost nothing
 /// to run again, and not counting them saves a write for each short job.
@@ -106,8 +107,7 @@ pub fn finish(
             job.ready_at = at.max(now);
         }
     }
-    job.tally = job.tally.with(outcome);
-    remember(job, attempt);
+    remember(job, job.tally.with(outcome), attempt);
     if next == Next::Succeed {
         job.error = None;
         job.result = result;
@@ -150,7 +150,6 @@ pub fn interrupt(job: &mut Job, now: UnixMs) -> Result<(), Error> {
         step(job, Move::Released)?;
         job.ready_at = now;
     }
-    job.tally = tally;
     let attempt = Attempt {
         number: tally.attempts,
         outcome: INTERRUPTED.to_owned(),
@@ -159,7 +158,7 @@ pub fn interrupt(job: &mut Job, now: UnixMs) -> Result<(), Error> {
         version: None,
         error: None,
     };
-    remember(job, attempt);
+    remember(job, tally, attempt);
     Ok(())
 }
 
@@ -226,7 +225,10 @@ fn step(job: &mut Job, by: Move) -> Result<(), Error> {
     Ok(())
 }
 
-fn remember(job: &mut Job, attempt: Attempt) {
+fn remember(job: &mut Job, tally: Tally, attempt: Attempt) {
+    if !KnownBad::NoAttemptCounter.is_made() {
+        job.tally = tally;
+    }
     job.attempts.push(attempt);
     let surplus = job.attempts.len().saturating_sub(ATTEMPTS_KEPT_MAX);
     job.attempts.drain(..surplus);

@@ -11,6 +11,8 @@ mod damage;
 mod disk;
 mod full_disk;
 mod golden;
+#[cfg(feature = "known-bad")]
+mod known_bad;
 mod opening;
 mod scrub;
 mod sealed;

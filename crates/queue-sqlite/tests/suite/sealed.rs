@@ -1,9 +1,10 @@
-//! A write that fails: the store is sealed, those who wait hear "unknown", and what was acknowledged is kept.
+//! A write or a sync that fails: the store is sealed, those who wait hear "unknown", and what was acknowledged is kept.
 //!
-//! The log is made immutable under the server, so that its next write fails. That needs root and ext4 or XFS; elsewhere
-//! the test is skipped, loudly.
+//! For the write, the log is made immutable under the server. That needs root and ext4 or XFS. For the sync, `strace`
+//! answers in the place of the kernel, once. What is missing is skipped, loudly.
 
 use std::fs::File;
+use std::process::Command;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
@@ -88,6 +89,49 @@ async fn a_writer_that_panics_seals_the_store_and_loses_nothing() {
     assert!(matches!(told, Ok(_) | Err(Error::Unknown(_))), "{told:?}");
     let t = t.kill();
     for id in [before].into_iter().chain(told.ok()) {
+        assert_eq!(t.state(id).await, State::Queued);
+    }
+}
+
+/// The sync of the writer that fails, and more submits than that.
+const FAILING_SYNC: u32 = 20;
+const SUBMITS_MAX: u32 = 2 * FAILING_SYNC;
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+fn a_failed_sync_seals_the_store_and_loses_nothing() {
+    let own = std::env::current_exe().expect("a test has a path");
+    let inject = format!("inject=fdatasync:error=EIO:when={FAILING_SYNC}");
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject]).arg(own);
+    traced.args(["--exact", "sealed::where_one_sync_fails", "--ignored"]);
+    let Ok(traced) = traced.output() else {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI must have strace");
+        eprintln!("SKIPPED: this test makes a sync fail, which needs strace");
+        return;
+    };
+    let said = String::from_utf8_lossy(&traced.stdout);
+    assert!(traced.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is run under strace by the test above"]
+async fn where_one_sync_fails() {
+    let t = Setup::new();
+    let mut accepted = Vec::new();
+    let mut refused = None;
+    while refused.is_none() && accepted.len() < SUBMITS_MAX as usize {
+        match t.queue.submit(job("f")).await {
+            Ok(submitted) => accepted.push(submitted.id),
+            Err(error) => refused = Some(error),
+        }
+    }
+    assert!(refused.is_some(), "a sync failed, and nobody heard of it");
+    assert!(matches!(refused, Some(Error::Unknown(_))), "{refused:?}");
+    assert!(matches!(t.queue.health(), Err(Error::Closed(why)) if why.contains("failed")));
+    assert!(matches!(t.queue.submit(job("f")).await, Err(Error::Closed(_))), "the next sync would succeed");
+    let t = t.kill();
+    for id in accepted {
         assert_eq!(t.state(id).await, State::Queued);
     }
 }

@@ -10,9 +10,10 @@
 //! a key is remembered beyond [`kvern_core::limits::IDEMPOTENCY_KEEP`]. Of a step that a power cut interrupts, both
 //! outcomes are allowed, and no third: the specification is forked before it.
 
-use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
+use proptest::test_runner::{Config, FailurePersistence, FileFailurePersistence, TestError, TestRunner};
 
 use crate::conformance::{Subject, setup};
+use crate::known_bad;
 
 mod check;
 mod end;
@@ -44,7 +45,10 @@ pub fn compare(subject: impl Subject, cases: u32) {
     let config = Config {
         cases,
         max_shrink_time: SHRINK_MS_MAX,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(FAILURES))),
+        // What a mistake on purpose fails with is not worth keeping.
+        failure_persistence: known_bad::made()
+            .is_none()
+            .then(|| Box::new(FileFailurePersistence::Direct(FAILURES)) as Box<dyn FailurePersistence>),
         ..Config::default()
     };
     let played = TestRunner::new(config).run(&operation::sequences(), |operations| {

@@ -8,6 +8,8 @@ mod drain;
 mod full_disk;
 mod instances;
 mod jobs;
+#[cfg(feature = "known-bad")]
+mod known_bad;
 mod simulation;
 mod threads;
 mod versions;

@@ -116,6 +116,10 @@ impl Queue for FaultyQueue {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(Error::NoSpace("a full disk".to_owned()));
         }
+        if self.dice.percent(self.faults) {
+            let why = "nothing was stored".to_owned();
+            return Err(if self.dice.percent(50) { Error::NoSpace(why) } else { Error::Busy(why) });
+        }
         let job = lease.token().job;
         let fault = self.dice.percent(self.faults);
         if fault && self.dice.percent(50) {

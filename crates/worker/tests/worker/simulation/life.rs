@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kvern_core::limits::{INTERRUPTIONS_MAX, STRIKES_MAX};
 use kvern_core::{FailureCode, Function, JobId, RetryPolicy, State, UnixMs};
 use kvern_queue::{Clock, Filter, MemoryQueue, NewJob, Queue};
 use kvern_runtime::fake::Act;
-use kvern_runtime::{Fake, Invoke};
+use kvern_runtime::{Fake, Input, Invoke};
 use kvern_worker::{Drained, Parts, Settings, Silent, Worker};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -17,6 +18,10 @@ use super::faulty::FaultyQueue;
 use super::judge::Judge;
 use crate::support::{LONG, call, changed, function, turn_hands};
 
+/// The input under which every process dies.
+const POISON: &[u8] = b"poison";
+/// Most attempts that a function allows here.
+const ATTEMPTS_MAX: u32 = 3;
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 /// Nothing in here takes longer to end by itself.
 const ENDS_WITHIN: Duration = Duration::from_secs(900);
@@ -46,7 +51,10 @@ impl Life {
         for function in &functions {
             let dice = dice.clone();
             fake.set_warm(function.name.as_str(), dice.percent(75));
-            fake.on(function.name.as_str(), move |_, _| act(&dice));
+            fake.on(
+                function.name.as_str(),
+                move |_, input| if is_poison(input) { Act::crash("poisoned") } else { act(&dice) },
+            );
         }
         let is_patient = dice.percent(60);
         let (functions, jobs) = (Mutex::new(functions), Mutex::default());
@@ -139,7 +147,8 @@ impl Life {
             50..60 => self.judge.kill_instances(&function.name),
             60..65 => self.fake.refuse_starts(name, dice.between(1, 4), "no start today"),
             65..70 => self.fake.starts_take(name, dice.up_to(Duration::from_secs(3))),
-            70..75 => self.reboot().await,
+            70..73 => self.reboot().await,
+            73..75 => self.jump(),
             75..90 => {
                 let (worker, call) = (Arc::clone(worker), call(name, "call"));
                 let patience = dice.up_to(Duration::from_secs(20));
@@ -161,7 +170,7 @@ impl Life {
             let late = self.dice.percent(10).then(|| now.after(self.dice.up_to(Duration::from_secs(5))));
             let job = NewJob {
                 function: function.name.clone(),
-                input: bytes::Bytes::from_static(b"input").into(),
+                input: bytes::Bytes::from_static(if self.dice.percent(3) { POISON } else { b"input" }).into(),
                 content_type: None,
                 idempotency: None,
                 not_before: late,
@@ -188,6 +197,13 @@ impl Life {
         let page = self.queue.list(&filter, None, 500).await.expect("open");
         page.jobs.iter().for_each(|job| self.judge.excuse(job.id));
         self.queue.reboot();
+    }
+
+    /// The wall clock goes forward or back. Leases know nothing of it, and nothing is forgotten that soon.
+    fn jump(&self) {
+        let (now, by) = (self.clock.now(), self.dice.up_to(Duration::from_secs(300)));
+        let back = UnixMs(now.0.saturating_sub(u64::try_from(by.as_millis()).unwrap_or(0)));
+        self.clock.jump_to(if self.dice.percent(50) { now.after(by) } else { back });
     }
 
     /// A new version, one that fails to load, or none of one function for a while.
@@ -255,6 +271,10 @@ impl Life {
             if job.tally.interruptions > 0 && !self.judge.is_excused(id) {
                 broken.push(format!("{id} was interrupted without a cause"));
             }
+            let tally = job.tally;
+            if tally.strikes > STRIKES_MAX || tally.failures > ATTEMPTS_MAX || tally.interruptions > INTERRUPTIONS_MAX {
+                broken.push(format!("{id} went on and on: {tally:?}"));
+            }
             let successes = job.attempts.iter().filter(|attempt| attempt.outcome == "succeeded").count();
             if successes > usize::from(job.state == State::Succeeded) {
                 broken.push(format!("{id} is {} after {successes} successes", job.state));
@@ -279,8 +299,12 @@ fn draw(name: &str, dice: &Dice) -> Function {
     function.scale.idle = dice.up_to(Duration::from_secs(20));
     function.timeout = Duration::from_secs(u64::from(dice.between(1, 5)));
     let backoff = dice.up_to(Duration::from_secs(2));
-    function.retry = RetryPolicy { attempts: dice.between(1, 4), backoff, ..RetryPolicy::default() };
+    function.retry = RetryPolicy { attempts: dice.between(1, ATTEMPTS_MAX + 1), backoff, ..RetryPolicy::default() };
     function
+}
+
+fn is_poison(input: &Input) -> bool {
+    matches!(input, Input::Bytes(bytes) if bytes == POISON)
 }
 
 fn act(dice: &Dice) -> Act {

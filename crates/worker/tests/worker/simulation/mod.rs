@@ -1,4 +1,4 @@
-//! Random worlds: seeded functions, faults, cancels, calls, reloads, lost leases and drains, and what must hold in all.
+//! Random worlds: seeded functions, faults, poison, clock jumps, cancels, calls, reloads, lost leases and drains, and what must hold in all.
 //!
 //! Every job ends in one final state or still waits; no two attempts of a job run at once, no more attempts than slots,
 //! no more instances than allowed; when `run` has returned, nothing runs and nobody holds the worker. If nothing stops
