@@ -13,7 +13,7 @@ use crate::sweep::limit;
 use crate::transaction::Transaction;
 
 pub(crate) const OLDEST: &str = concat!(
-    "SELECT seq, random, key, CASE typeof(input) WHEN 'text' THEN input END, past FROM jobs \
+    "SELECT seq, random, key IS NOT NULL, CASE typeof(input) WHEN 'text' THEN input END, past FROM jobs \
      WHERE function = ?1 AND rank = ?2 AND pos <= ?3 AND ",
     in_index!(),
     " ORDER BY pos, seq LIMIT ?4"
@@ -23,7 +23,7 @@ pub(crate) const OLDEST: &str = concat!(
 struct Finished {
     key: i64,
     id: JobId,
-    idempotency: Option<Vec<u8>>,
+    has_key: bool,
     input_file: Option<String>,
     has_past: bool,
 }
@@ -43,7 +43,7 @@ pub(crate) fn finished(
     let more = found.len() > most;
     found.truncate(most);
     for job in &found {
-        forget(tx, job, rank, files)?;
+        forget(tx, job, files)?;
         tx.count_gone(function, state);
     }
     if !found.is_empty() {
@@ -66,14 +66,14 @@ fn oldest(
         let key: i64 = row.get(0)?;
         let sequence = Sequence::from_bits(key.cast_unsigned());
         let id = JobId::new(sequence, row.get::<_, i64>(1)?.cast_unsigned());
-        Ok(Finished { key, id, idempotency: row.get(2)?, input_file: row.get(3)?, has_past: row.get(4)? })
+        Ok(Finished { key, id, has_key: row.get(2)?, input_file: row.get(3)?, has_past: row.get(4)? })
     })?;
     rows.collect()
 }
 
-fn forget(tx: &Transaction<'_, '_>, job: &Finished, rank: Rank, files: &mut Vec<PathBuf>) -> SqlResult<()> {
-    if let Some(idempotency) = &job.idempotency {
-        keys::forget(tx, idempotency, job.id, rank)?;
+fn forget(tx: &Transaction<'_, '_>, job: &Finished, files: &mut Vec<PathBuf>) -> SqlResult<()> {
+    if job.has_key {
+        keys::outlive(tx, job.id)?;
     }
     let result_file = if job.has_past { result_file(tx, job.key)? } else { None };
     for name in job.input_file.iter().chain(&result_file) {

@@ -47,16 +47,19 @@ pub struct Bounds {
     pub free_bytes_min: u64,
     /// See [`RESERVE_BYTES`].
     pub reserve_bytes: u64,
+    /// Idempotency keys that are sorted at a time.
+    pub run_keys: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES }
+        Self { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: RESERVE_BYTES, run_keys: keys::RUN_KEYS }
     }
 }
 
 impl SqliteQueue {
-    /// Opens a data directory. Blocks for some milliseconds, however many jobs it holds.
+    /// Opens a data directory. Blocks for some milliseconds, however many jobs it holds, and for one or two more for each
+    /// 65,536 idempotency keys.
     ///
     /// # Errors
     /// [`OpenError`] says why and what to try.
@@ -91,7 +94,8 @@ impl SqliteQueue {
             space: Mutex::new(Space::new(&dir, bounds.free_bytes_min, bounds.reserve_bytes, reusable_bytes)),
             is_marking_broken: AtomicBool::new(false),
         });
-        let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };
+        let run_keys = bounds.run_keys;
+        let thread = Thread { connection, known, run_keys, shared: Arc::clone(&shared), log, lock };
         let writer = thread.start().map_err(|error| match error {
             StartError::Thread(source) => OpenError::Thread(source),
             StartError::Database(source) => OpenError::of_database(&path, source),
@@ -114,6 +118,7 @@ fn begin(path: &Path) -> Result<(Connection, Log, Known), OpenError> {
 struct Thread {
     connection: Connection,
     known: Known,
+    run_keys: usize,
     shared: Arc<Shared>,
     log: Log,
     lock: Lock,
@@ -150,9 +155,9 @@ impl Thread {
     }
 
     fn run(self, started: &mpsc::SyncSender<SqlResult<()>>) {
-        let Self { connection, known, shared, log, lock } = self;
+        let Self { connection, known, run_keys, shared, log, lock } = self;
         let _sealed_at_the_end = SealedAtTheEnd(Arc::clone(&shared));
-        let is_whole = match desk(&connection, &known, &shared) {
+        let is_whole = match desk(&connection, &known, run_keys, &shared) {
             Ok(desk) => {
                 let mut writer = Writer {
                     shared,
@@ -183,7 +188,7 @@ impl Thread {
 }
 
 /// The writer's desk, once the life before is settled.
-fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlResult<Desk<'c>> {
+fn desk<'c>(connection: &'c Connection, known: &Known, run_keys: usize, shared: &Shared) -> SqlResult<Desk<'c>> {
     let mut desk = Desk {
         connection,
         prepared: Prepared::new(connection)?,
@@ -191,7 +196,7 @@ fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlRe
         last: known.last,
         random: Random::new(),
         functions_stored: known.functions.len(),
-        key_buckets: keys::buckets(connection)?,
+        keys: keys::load(connection, run_keys)?,
         moves: Moves::default(),
     };
     match recover::end_attempts(&mut desk, shared) {

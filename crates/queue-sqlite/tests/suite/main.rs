@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod damage;
 mod full_disk;
+mod keys;
 mod opening;
 mod sealed;
 mod setup;
