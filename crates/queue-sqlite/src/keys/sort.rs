@@ -44,7 +44,7 @@ pub(super) struct Progress {
 }
 
 /// What a transaction sorted of it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Sorted {
     Some(Progress),
     All,
