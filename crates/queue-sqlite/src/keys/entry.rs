@@ -3,8 +3,8 @@
 //! An entry is 24 bytes: the 16 of the key, then `jobs.seq`, the greatest byte first. What follows the last whole entry of
 //! a row is ignored.
 
-/// A key: a hash already, so that its bits can be taken as they come.
-pub(crate) type Key = [u8; 16];
+/// A key, its first byte the greatest: a hash already, so that its bits can be taken as they come.
+pub(crate) type Key = u128;
 
 /// A key and the job that it made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +22,17 @@ impl Entry {
     fn to_bytes(self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
         let (key, seq) = bytes.split_at_mut(size_of::<Key>());
-        key.copy_from_slice(&self.key);
+        key.copy_from_slice(&self.key.to_be_bytes());
         seq.copy_from_slice(&self.seq.to_be_bytes());
         bytes
     }
 
     fn from_bytes(bytes: &[u8; ENTRY_BYTES]) -> Self {
-        let (mut key, mut seq) = (Key::default(), [0; size_of::<i64>()]);
+        let (mut key, mut seq) = ([0; size_of::<Key>()], [0; size_of::<i64>()]);
         let (first, last) = bytes.split_at(size_of::<Key>());
         key.copy_from_slice(first);
         seq.copy_from_slice(last);
-        Self { key, seq: i64::from_be_bytes(seq) }
+        Self { key: Key::from_be_bytes(key), seq: i64::from_be_bytes(seq) }
     }
 }
 
@@ -49,13 +49,13 @@ pub(super) fn decode(row: &[u8]) -> impl DoubleEndedIterator<Item = Entry> + Exa
 /// The job of a key in a row that is sorted by key.
 pub(super) fn search(row: &[u8], key: &Key) -> Option<i64> {
     let entries = row.as_chunks::<ENTRY_BYTES>().0;
-    let found = entries.binary_search_by(|entry| entry[..size_of::<Key>()].cmp(key)).ok()?;
+    let found = entries.binary_search_by_key(key, |entry| Entry::from_bytes(entry).key).ok()?;
     Some(Entry::from_bytes(&entries[found]).seq)
 }
 
-/// The upper half of a key's first eight bytes: what the place of a chunk says of its first key.
+/// The first four bytes of a key: what the place of a chunk says of its first key.
 pub(super) fn top(key: &Key) -> u32 {
-    u32::from_be_bytes([key[0], key[1], key[2], key[3]])
+    (key >> 96) as u32
 }
 
 /// The place of a row: rows of one run lie together, in the order of what is within.
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn entry(number: u8) -> Entry {
-        Entry { key: [number; 16], seq: i64::from(number) << 40 }
+        Entry { key: Key::from_be_bytes([number; 16]), seq: i64::from(number) << 40 }
     }
 
     #[test]

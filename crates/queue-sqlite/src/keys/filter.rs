@@ -132,8 +132,7 @@ impl Group {
 /// Where a key is in a filter with so many positions, a power of two. The two halves of a hash are as good as eight
 /// hashes (Kirsch and Mitzenmacher 2006).
 fn positions(key: &Key, count: usize) -> impl Iterator<Item = usize> {
-    let bits = u128::from_be_bytes(*key);
-    let (first, step) = (bits as u64, (bits >> 64) as u64 | 1);
+    let (first, step) = (*key as u64, (key >> 64) as u64 | 1);
     (0..POSITIONS_SET).map(move |at| first.wrapping_add(step.wrapping_mul(at)) as usize & (count - 1))
 }
 
@@ -147,7 +146,7 @@ mod tests {
 
     fn key(number: u64) -> Key {
         let half = |half: u8| u128::from(BuildHasherDefault::<DefaultHasher>::new().hash_one((number, half)));
-        (half(0) << 64 | half(1)).to_be_bytes()
+        half(0) << 64 | half(1)
     }
 
     fn filter_of(keys: impl Iterator<Item = u64>) -> Filter {

@@ -94,7 +94,7 @@ pub(crate) struct Change {
 
 /// The job that a key made.
 pub(crate) fn find(tx: &Transaction<'_, '_>, idempotency: &Idempotency) -> SqlResult<Option<FirstJob>> {
-    let (key, keys) = (&idempotency.key, &tx.desk.keys);
+    let (key, keys) = (&Key::from_be_bytes(idempotency.key), &tx.desk.keys);
     let sorting = keys.sorting.as_ref().and_then(|sorting| sorting.job(key));
     let in_memory = [tx.keys.added.get(key).copied(), keys.young.jobs.get(key).copied(), sorting];
     for seq in in_memory.into_iter().flatten() {
@@ -114,7 +114,7 @@ pub(crate) fn find(tx: &Transaction<'_, '_>, idempotency: &Idempotency) -> SqlRe
 
 /// A key made this job.
 pub(crate) fn insert(tx: &mut Transaction<'_, '_>, idempotency: &Idempotency, id: JobId) {
-    tx.keys.added.insert(idempotency.key, rows::key(id));
+    tx.keys.added.insert(Key::from_be_bytes(idempotency.key), rows::key(id));
 }
 
 /// The job is about to be forgotten: what its key stands for stays if it must be kept longer.
