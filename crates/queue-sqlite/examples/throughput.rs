@@ -1,13 +1,15 @@
 //! How fast the embedded queue is on this disk, without HTTP: accepts, then leases with settlements, then both at once.
 //!
 //! ```text
-//! cargo run --release -p kvern-queue-sqlite --example throughput -- [JOBS] [DIRECTORY] [accept|keys|work|both]
+//! cargo run --release -p kvern-queue-sqlite --example throughput -- [JOBS] [DIRECTORY] [accept|keys|work|both|open] [KEYED]
 //! ```
 //!
-//! 64 tasks, 256-byte inputs, 20-byte results. The directory must not be on tmpfs: the numbers are about fsync.
+//! 64 tasks, 256-byte inputs, 20-byte results. KEYED jobs with a key each are in the queue before anything is measured;
+//! `open` only opens what an earlier run left. The directory must not be on tmpfs: the numbers are about fsync.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its numbers")]
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,11 +33,15 @@ fn main() -> Outcomes {
     let dir = arguments.next().map_or_else(|| PathBuf::from("target/throughput"), PathBuf::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let only = arguments.next().unwrap_or_default();
-    runtime.block_on(run(jobs, &dir, &only))
+    let keyed = arguments.next().map_or(Ok(0), |keyed| keyed.parse())?;
+    runtime.block_on(run(jobs, &dir, &only, keyed))
 }
 
-async fn run(jobs: usize, dir: &Path, only: &str) -> Outcomes {
+async fn run(jobs: usize, dir: &Path, only: &str, keyed: usize) -> Outcomes {
     let wants = |what: &str| only.is_empty() || only.split(',').any(|wanted| wanted == what);
+    if only == "open" {
+        return open_again(dir).await;
+    }
     if dir.exists() {
         std::fs::remove_dir_all(dir)?;
     }
@@ -45,14 +51,17 @@ async fn run(jobs: usize, dir: &Path, only: &str) -> Outcomes {
         "{:<22} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>8} {:>8}",
         "", "jobs/s", "p50 ms", "p99 ms", "max ms", "commits", "per commit", "commit us", "cpu us", "MiB"
     );
+    if keyed > 0 {
+        measure("before: with keys", keyed, &queue, submit_all(&queue, "before", keyed, Some(jobs))).await?;
+    }
     if wants("accept") {
-        measure("accept", jobs, &queue, submit_all(&queue, "first", jobs, false)).await?;
+        measure("accept", jobs, &queue, submit_all(&queue, "first", jobs, None)).await?;
     }
     if wants("work") {
         measure("lease and settle", jobs, &queue, work_all(&queue, "first", jobs, 1)).await?;
     }
     if wants("keys") {
-        measure("accept with keys", jobs, &queue, submit_all(&queue, "keyed", jobs, true)).await?;
+        measure("accept with keys", jobs, &queue, submit_all(&queue, "keyed", jobs, Some(0))).await?;
         measure("work, 16 at once", jobs, &queue, work_all(&queue, "keyed", jobs, 16)).await?;
     }
     if wants("both") {
@@ -60,9 +69,14 @@ async fn run(jobs: usize, dir: &Path, only: &str) -> Outcomes {
     }
     queue.close().await;
     drop(queue);
+    open_again(dir).await
+}
+
+/// What an earlier run left.
+async fn open_again(dir: &Path) -> Outcomes {
     let began = Instant::now();
     let queue = SqliteQueue::open(Options { dir: dir.to_owned(), clock: Clock::system() })?;
-    println!("opened again in {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
+    println!("opened again in {:.1} ms at {:.1} MiB", began.elapsed().as_secs_f64() * 1e3, resident_mib());
     let cpu = cpu_time();
     tokio::time::sleep(Duration::from_secs(5)).await;
     println!("idle: {:.2} ms of CPU in 5 s", cpu_time().saturating_sub(cpu).as_secs_f64() * 1e3);
@@ -71,7 +85,7 @@ async fn run(jobs: usize, dir: &Path, only: &str) -> Outcomes {
 }
 
 async fn both(queue: &Arc<SqliteQueue>, jobs: usize) -> Durations {
-    let (accepted, worked) = tokio::join!(submit_all(queue, "mixed", jobs, false), work_all(queue, "mixed", jobs, 1));
+    let (accepted, worked) = tokio::join!(submit_all(queue, "mixed", jobs, None), work_all(queue, "mixed", jobs, 1));
     let mut took = accepted?;
     took.extend(worked?);
     Ok(took)
@@ -99,7 +113,8 @@ async fn measure(what: &str, jobs: usize, queue: &SqliteQueue, work: impl Future
     Ok(())
 }
 
-async fn submit_all(queue: &Arc<SqliteQueue>, function: &str, jobs: usize, with_keys: bool) -> Durations {
+/// With keys from the given one on, if any.
+async fn submit_all(queue: &Arc<SqliteQueue>, function: &str, jobs: usize, first_key: Option<usize>) -> Durations {
     let function: FunctionName = function.parse()?;
     let next = Arc::new(AtomicUsize::new(0));
     let mut tasks = tokio::task::JoinSet::new();
@@ -112,7 +127,7 @@ async fn submit_all(queue: &Arc<SqliteQueue>, function: &str, jobs: usize, with_
                 if at >= jobs {
                     return Ok::<_, kvern_queue::Error>(took);
                 }
-                let job = job(&function, at as u64, with_keys);
+                let job = job(&function, at as u64, first_key.map(|first| (first + at) as u64));
                 let began = Instant::now();
                 queue.submit(job).await?;
                 // A sample, so that the memory measured is the queue's and not the measure's.
@@ -196,17 +211,18 @@ async fn settle(queue: &SqliteQueue, leased: Leased) -> Result<(), kvern_queue::
     queue.settle(leased.lease, settlement).await.map(drop)
 }
 
-fn job(function: &FunctionName, at: u64, with_key: bool) -> NewJob {
+fn job(function: &FunctionName, at: u64, key: Option<u64>) -> NewJob {
     let mut input = vec![0; INPUT_BYTES];
     for (chunk, count) in input.chunks_exact_mut(8).zip(at * 1000..) {
         chunk.copy_from_slice(&count.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     }
-    let key = (u128::from(at) + 1).wrapping_mul(0xda94_2042_e4dd_58b5_9e37_79b9_7f4a_7c15).to_le_bytes();
+    let half = |key, half: u8| u128::from(BuildHasherDefault::<DefaultHasher>::new().hash_one((key, half)));
+    let key = key.map(|key| (half(key, 0) << 64 | half(key, 1)).to_le_bytes());
     NewJob {
         function: function.clone(),
         input: Payload::Inline(input.into()),
         content_type: Some("application/json".to_owned()),
-        idempotency: with_key.then_some(Idempotency { key, body: key }),
+        idempotency: key.map(|key| Idempotency { key, body: key }),
         not_before: None,
         expires_at: None,
         priority: limits::PRIORITY_DEFAULT,

@@ -6,6 +6,7 @@
 --   jobs.ready_at since when the job could run, or will: for how long it waited. `pos` of a queued job does not say so: it
 --                 is the job's place in the queue, and that is where it was accepted.
 --   jobs.input    a BLOB, or TEXT that names a file in blobs/. The same for results.body.
+--   jobs.key      the hash of the idempotency key, and in `key_body` that of what came with it.
 --   jobs.past     1 if `results` has a row for the job.
 --
 -- `jobs` rows are made once and then only overwritten in place: the columns that change keep their size. What is known
@@ -15,7 +16,7 @@ CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO meta VALUES ('epoch', 0), ('sequence', 0);
+INSERT INTO meta VALUES ('epoch', 0), ('sequence', 0), ('key_run', 0);
 
 -- The counts are maintained in the transaction that moves a job; running jobs count as queued.
 CREATE TABLE functions (
@@ -48,6 +49,7 @@ CREATE TABLE jobs (
     content_type  TEXT,
     tags          TEXT,
     key           BLOB,
+    key_body      BLOB,
     input_bytes   INTEGER NOT NULL,
     input_crc32c  INTEGER NOT NULL,
     input         NOT NULL
@@ -84,25 +86,37 @@ CREATE TABLE logs (
     PRIMARY KEY (seq, offset)
 ) WITHOUT ROWID;
 
--- Idempotency keys. `bucket` is the day in which the job was accepted, so that inserts of random keys stay in one part
--- of the tree; a look-up asks each of the few live buckets.
-CREATE TABLE keys (
-    bucket INTEGER NOT NULL,
-    key    BLOB NOT NULL,
-    seq    INTEGER NOT NULL,
+-- Idempotency keys (`jobs.key`) and the jobs that they made. An entry is a hint: it may outlive its key, and the row of
+-- `jobs` or `spent_keys` that it leads to decides. See src/keys/mod.rs, and src/keys/entry.rs for what `entries` holds.
+-- `at` is (run << 32 | place in the run); runs are numbered from 1, and meta.key_run is the last one that is sorted.
+--
+-- Entries that are not sorted yet, one row for each commit that added some. Rows of runs that are sorted go little by
+-- little.
+CREATE TABLE new_keys (
+    at      INTEGER PRIMARY KEY,
+    entries BLOB NOT NULL
+);
+
+-- Entries of runs in the order of their keys; the place is the first four bytes of the first key.
+CREATE TABLE key_chunks (
+    at      INTEGER PRIMARY KEY,
+    entries BLOB NOT NULL
+);
+
+-- Sorted runs: the newest job in each, and which keys it may have: see src/keys/filter.rs.
+CREATE TABLE key_runs (
+    run    INTEGER PRIMARY KEY,
+    newest INTEGER NOT NULL,
+    filter BLOB NOT NULL
+);
+
+-- Forgotten jobs whose keys must be kept longer, as they were.
+CREATE TABLE spent_keys (
+    seq    INTEGER PRIMARY KEY,
     random INTEGER NOT NULL,
     body   BLOB NOT NULL,
-    rank   INTEGER,
-    PRIMARY KEY (bucket, key)
-) WITHOUT ROWID;
-
--- Keys that outlive their job, and until when.
-CREATE TABLE spent_keys (
-    until  INTEGER NOT NULL,
-    bucket INTEGER NOT NULL,
-    key    BLOB NOT NULL,
-    PRIMARY KEY (until, bucket, key)
-) WITHOUT ROWID;
+    rank   INTEGER NOT NULL
+);
 
 -- Waiting jobs that expire.
 CREATE TABLE expiries (

@@ -14,7 +14,7 @@ use crate::sweep::limit;
 use crate::transaction::{Transaction, finished_bytes};
 
 pub(crate) const OLDEST: &str = concat!(
-    "SELECT seq, random, key, CASE typeof(input) WHEN 'text' THEN input END, past, pos, input_bytes FROM jobs \
+    "SELECT seq, random, key IS NOT NULL, CASE typeof(input) WHEN 'text' THEN input END, past, pos, input_bytes FROM jobs \
      WHERE function = ?1 AND rank = ?2 AND pos <= ?3 AND ",
     in_index!(),
     " ORDER BY pos, seq LIMIT ?4"
@@ -26,7 +26,7 @@ struct Finished {
     id: JobId,
     state: State,
     finished_at: i64,
-    idempotency: Option<Vec<u8>>,
+    has_key: bool,
     input_bytes: u64,
     input_file: Option<String>,
     has_past: bool,
@@ -107,7 +107,7 @@ fn oldest(
             id: JobId::new(sequence, row.get::<_, i64>(1)?.cast_unsigned()),
             state,
             finished_at: row.get(5)?,
-            idempotency: row.get(2)?,
+            has_key: row.get(2)?,
             input_bytes: row.get::<_, i64>(6)?.cast_unsigned(),
             input_file: row.get(3)?,
             has_past: row.get(4)?,
@@ -117,8 +117,8 @@ fn oldest(
 }
 
 fn forget(tx: &mut Transaction<'_, '_>, function: usize, job: &Finished, files: &mut Vec<PathBuf>) -> SqlResult<()> {
-    if let Some(idempotency) = &job.idempotency {
-        keys::forget(tx, idempotency, job.id, Rank::of(job.state, 0))?;
+    if job.has_key {
+        keys::outlive(tx, job.id)?;
     }
     let (result_bytes, result_file) = if job.has_past { result(tx, job.key)? } else { (0, None) };
     let bytes = finished_bytes(job.input_bytes, result_bytes, log::end(tx, job.key)?);

@@ -51,6 +51,8 @@ pub struct Bounds {
     pub scrub_round: Duration,
     /// See [`LOOK_EVERY`].
     pub look_every: Duration,
+    /// Idempotency keys that are sorted at a time.
+    pub run_keys: usize,
 }
 
 impl Default for Bounds {
@@ -60,12 +62,14 @@ impl Default for Bounds {
             reserve_bytes: RESERVE_BYTES,
             scrub_round: SCRUB_ROUND,
             look_every: LOOK_EVERY,
+            run_keys: keys::RUN_KEYS,
         }
     }
 }
 
 impl SqliteQueue {
-    /// Opens a data directory. Blocks for some milliseconds, however many jobs it holds.
+    /// Opens a data directory. Blocks for some milliseconds, however many jobs it holds, and for one or two more for each
+    /// 65,536 idempotency keys.
     ///
     /// # Errors
     /// [`OpenError`] says why and what to try.
@@ -94,7 +98,8 @@ impl SqliteQueue {
         let space = Space::new(&dir, bounds.clone(), reusable_bytes);
         let memory = Memory::new(known.epoch, known.functions.clone());
         let shared = Arc::new(Shared::new(memory, clock, BlobDir::new(&dir, known.epoch), space));
-        let thread = Thread { connection, known, shared: Arc::clone(&shared), log, lock };
+        let run_keys = bounds.run_keys;
+        let thread = Thread { connection, known, run_keys, shared: Arc::clone(&shared), log, lock };
         let writer = thread.start().map_err(|error| match error {
             StartError::Thread(source) => OpenError::Thread(source),
             StartError::Database(source) => OpenError::of_database(&path, source),
@@ -132,6 +137,7 @@ fn begin(path: &Path) -> Result<(Connection, Log, Known), OpenError> {
 struct Thread {
     connection: Connection,
     known: Known,
+    run_keys: usize,
     shared: Arc<Shared>,
     log: Log,
     lock: Lock,
@@ -168,9 +174,9 @@ impl Thread {
     }
 
     fn run(self, started: &mpsc::SyncSender<SqlResult<()>>) {
-        let Self { connection, known, shared, log, lock } = self;
+        let Self { connection, known, run_keys, shared, log, lock } = self;
         let _sealed_at_the_end = SealedAtTheEnd(Arc::clone(&shared));
-        let is_whole = match desk(&connection, &known, &shared) {
+        let is_whole = match desk(&connection, &known, run_keys, &shared) {
             Ok(desk) => {
                 let mut writer = Writer {
                     shared,
@@ -202,7 +208,7 @@ impl Thread {
 }
 
 /// The writer's desk, once the life before is settled.
-fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlResult<Desk<'c>> {
+fn desk<'c>(connection: &'c Connection, known: &Known, run_keys: usize, shared: &Shared) -> SqlResult<Desk<'c>> {
     let mut desk = Desk {
         connection,
         prepared: Prepared::new(connection)?,
@@ -210,7 +216,7 @@ fn desk<'c>(connection: &'c Connection, known: &Known, shared: &Shared) -> SqlRe
         last: known.last,
         random: Random::new(),
         functions_stored: known.functions.len(),
-        key_buckets: keys::buckets(connection)?,
+        keys: keys::load(connection, run_keys)?,
         moves: Moves::default(),
     };
     match recover::end_attempts(&mut desk, shared) {

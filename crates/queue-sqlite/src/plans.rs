@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::{arrivals, due, forget, list, refill};
+use crate::{arrivals, due, forget, keys, list, refill};
 
 #[test]
 fn every_look_at_jobs_takes_the_short_way() {
@@ -12,6 +12,10 @@ fn every_look_at_jobs_takes_the_short_way() {
         arrivals::FORGET_PASSED,
         due::FIRST_SCHEDULED,
         forget::OLDEST,
+        keys::CHUNK,
+        keys::FIRST_JOB,
+        keys::clean::FIRST_CHUNK,
+        keys::sort::FORGET_SORTED,
         list::OLDER,
         list::OLDER_FRESH,
         refill::FRESH,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kvern_core::{Job, JobId, State};
 use kvern_queue::{Error, Idempotency, NewJob, Payload, Submitted, record};
-use rusqlite::{OptionalExtension, Result as SqlResult, params};
+use rusqlite::{Result as SqlResult, params};
 
 use crate::blob::BlobDir;
 use crate::effects::Effects;
@@ -72,6 +72,7 @@ impl Submit {
             job.content_type,
             tags,
             self.new.idempotency.map(|idempotency| idempotency.key),
+            self.new.idempotency.map(|idempotency| idempotency.body),
             job.input_bytes.cast_signed(),
             self.crc32c,
             body,
@@ -110,7 +111,7 @@ impl Step for Submit {
         let job = record::accept(id, &self.new, tx.now);
         self.insert(tx, function, &job)?;
         if let Some(idempotency) = &self.new.idempotency {
-            keys::insert(tx, idempotency, id)?;
+            keys::insert(tx, idempotency, id);
         }
         Ok(Ok(Accepted::New { function, job: Arc::new(job) }))
     }
@@ -149,11 +150,8 @@ fn find_twin(tx: &Transaction<'_, '_>, idempotency: &Idempotency) -> SqlResult<O
     if first.body != idempotency.body {
         return Ok(Some(Err(Error::KeyReused(first.id))));
     }
-    let mut statement = tx.desk.connection.prepare_cached("SELECT rank FROM jobs WHERE seq = ?1")?;
-    let stored = statement.query_row([rows::key(first.id)], |row| row.get(0)).optional()?;
-    let rank = stored.or(first.rank_if_forgotten).and_then(Rank::from_stored);
     let runs = !tx.ended.contains(&first.id) && tx.shared.memory().running.contains_key(&first.id);
-    let state = if runs { State::Running } else { rank.and_then(Rank::state).unwrap_or(State::Queued) };
+    let state = if runs { State::Running } else { first.rank.and_then(Rank::state).unwrap_or(State::Queued) };
     Ok(Some(Ok(Accepted::Twin { id: first.id, state })))
 }
 

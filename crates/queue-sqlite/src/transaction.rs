@@ -1,6 +1,6 @@
 //! The open transaction: prepared statements, counts to be written with it, and the marks that its operations share.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use kvern_core::id::Sequence;
@@ -10,14 +10,15 @@ use kvern_queue::Error;
 use rusqlite::{Connection, Result as SqlResult, Statement, params};
 
 use crate::arrivals::{self, Moves};
+use crate::keys::{self, Keys};
 use crate::log;
 use crate::rank::Rank;
 use crate::rows::{self, Body, Stored, stored_time};
 use crate::shared::Shared;
 
 const INSERT_JOB: &str = "INSERT INTO jobs (seq, random, function, rank, pos, ready_at, attempts, failures, \
-     strikes, interruptions, past, priority, expires_at, content_type, tags, key, input_bytes, input_crc32c, input) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+     strikes, interruptions, past, priority, expires_at, content_type, tags, key, key_body, input_bytes, \
+     input_crc32c, input) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 const MOVE_JOB: &str = "UPDATE jobs SET rank = ?2, pos = ?3, attempts = ?4, failures = ?5, strikes = ?6, \
      interruptions = ?7, past = ?8, ready_at = ?9 WHERE seq = ?1";
 const WRITE_PAST: &str = "INSERT OR REPLACE INTO results \
@@ -49,8 +50,7 @@ pub(crate) struct Desk<'c> {
     pub(crate) random: Random,
     /// Functions that the database knows: those with a smaller id.
     pub(crate) functions_stored: usize,
-    /// Days that may hold idempotency keys.
-    pub(crate) key_buckets: BTreeSet<i64>,
+    pub(crate) keys: Keys,
     pub(crate) moves: Moves,
 }
 
@@ -80,6 +80,8 @@ pub(crate) struct Transaction<'a, 'c> {
     pub(crate) cancelled: HashSet<JobId>,
     /// Why no new job is stored, if so.
     pub(crate) no_room: Option<Error>,
+    /// What it changes of the keys.
+    pub(crate) keys: keys::Change,
     counts: Vec<Counts>,
 }
 
@@ -136,6 +138,7 @@ impl<'a, 'c> Transaction<'a, 'c> {
             ended: HashSet::new(),
             cancelled: HashSet::new(),
             no_room: None,
+            keys: keys::Change::default(),
             counts: Vec::new(),
         })
     }

@@ -71,6 +71,7 @@ struct Committed {
     came_due: Option<CameDue>,
     failed: Vec<damage::Failed>,
     counts: Vec<Counts>,
+    keys: keys::Change,
     found: Vec<Result<Found, Error>>,
 }
 
@@ -256,12 +257,14 @@ impl Writer<'_> {
                 }
             });
         }
-        let counts = tx.write_sums().map_err(|error| full_or(error, connection, Spoiled::Commit))?;
-        Ok(Committed { did_chores: does_chores, came_due, failed, counts, found })
+        let sums = tx.write_sums().and_then(|counts| Ok((counts, keys::write(&mut tx)?)));
+        let (counts, keys) = sums.map_err(|error| full_or(error, connection, Spoiled::Commit))?;
+        Ok(Committed { did_chores: does_chores, came_due, failed, counts, keys, found })
     }
 
     /// After the commit: the memory follows.
-    fn finish(&self, operations: Vec<Operation>, committed: Committed, effects: &mut Effects) {
+    fn finish(&mut self, operations: Vec<Operation>, committed: Committed, effects: &mut Effects) {
+        self.desk.keys.follow(committed.keys);
         let mut memory = self.shared.memory();
         for (index, counts) in committed.counts.iter().enumerate() {
             counts.add_to(&mut memory.functions[index].stored);
@@ -319,7 +322,6 @@ impl Writer<'_> {
             self.desk.connection.execute_batch("ROLLBACK")?;
         }
         self.desk.functions_stored = functions_stored;
-        self.desk.key_buckets = keys::buckets(self.desk.connection)?;
         // Jobs that were held back for a move that did not happen are ready again.
         let mut memory = self.shared.memory();
         for index in 0..memory.functions.len() {

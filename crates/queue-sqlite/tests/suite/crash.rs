@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kvern_core::{JobId, State};
 use kvern_queue::{Clock, Error, Filter, Queue, Settlement};
@@ -11,12 +11,17 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use crate::setup::{EPOCH, Setup, inline, job, open, success};
+use crate::setup::{EPOCH, Setup, inline, job, keyed, open, success};
+
+/// The keys of all clients differ.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
 /// What clients and workers heard.
 #[derive(Default)]
 struct Heard {
     accepted: Vec<JobId>,
+    /// Numbers of keys, and the jobs that they made.
+    keys: Vec<(u64, JobId)>,
     settled: Vec<JobId>,
     cancelled: Vec<JobId>,
 }
@@ -33,6 +38,7 @@ async fn work(queue: &Arc<SqliteQueue>, stop: &Arc<AtomicBool>) -> Heard {
     let mut heard = Heard::default();
     for one in tasks.join_all().await {
         heard.accepted.extend(one.accepted);
+        heard.keys.extend(one.keys);
         heard.settled.extend(one.settled);
         heard.cancelled.extend(one.cancelled);
     }
@@ -42,8 +48,12 @@ async fn work(queue: &Arc<SqliteQueue>, stop: &Arc<AtomicBool>) -> Heard {
 async fn submit_some(queue: &SqliteQueue, stop: &AtomicBool) -> Heard {
     let mut heard = Heard::default();
     while !stop.load(Ordering::SeqCst) {
-        match queue.submit(job("f")).await {
-            Ok(submitted) => heard.accepted.push(submitted.id),
+        let key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+        match queue.submit(keyed("f", key)).await {
+            Ok(submitted) => {
+                heard.accepted.push(submitted.id);
+                heard.keys.push((key, submitted.id));
+            }
             Err(Error::Closed(_) | Error::Unknown(_)) => break,
             Err(error) => panic!("{error}"),
         }
@@ -77,6 +87,10 @@ async fn settle_some(queue: &SqliteQueue, stop: &AtomicBool) -> Heard {
 }
 
 async fn check(queue: &SqliteQueue, heard: &Heard) {
+    for (key, id) in &heard.keys {
+        let twin = queue.submit(keyed("f", *key)).await.expect("a twin");
+        assert_eq!((twin.id, twin.duplicate), (*id, true), "key {key}");
+    }
     for id in &heard.accepted {
         let job = queue.get(*id).await.expect("an acknowledged job is there");
         assert!(matches!(job.state, State::Queued | State::Succeeded | State::Cancelled), "{job:?}");

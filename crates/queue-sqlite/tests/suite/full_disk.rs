@@ -12,14 +12,14 @@ use tempfile::TempDir;
 
 use crate::chores::assert_calm;
 use crate::disk::SmallDisk;
-use crate::setup::{EPOCH, Setup, inline, job, name, success, until};
+use crate::setup::{EPOCH, Setup, bounds, inline, job, keyed, name, success, until};
 
 const MIB: u64 = 1 << 20;
 
 fn open(dir: &Path, free_bytes_min: u64) -> Setup {
     let clock = Clock::manual(EPOCH);
     let options = Options { dir: dir.to_owned(), clock: clock.clone() };
-    let bounds = Bounds { free_bytes_min, reserve_bytes: MIB, ..Bounds::default() };
+    let bounds = Bounds { free_bytes_min, reserve_bytes: MIB, ..bounds() };
     let queue = SqliteQueue::open_within(options, &bounds).expect("the directory opens");
     Setup { queue, clock, dir: TempDir::new().expect("a directory") }
 }
@@ -38,15 +38,15 @@ async fn a_full_disk_refuses_submits_and_takes_settlements() {
     let dir = disk.path().join("data");
     let t = open(&dir, 0);
     let mut accepted: Vec<JobId> = Vec::new();
-    for _ in 0..300 {
-        accepted.push(t.submit(job("f")).await);
+    for number in 0..300 {
+        accepted.push(t.submit(keyed("f", number)).await);
     }
     let leased = t.lease("f", 200).await;
     disk.fill();
 
     // What the log still holds of free pages is used up first.
     let refused = loop {
-        match t.queue.submit(job("f")).await {
+        match t.queue.submit(keyed("f", accepted.len() as u64)).await {
             Ok(submitted) => accepted.push(submitted.id),
             Err(error) => break error,
         }
@@ -60,11 +60,26 @@ async fn a_full_disk_refuses_submits_and_takes_settlements() {
     }
 
     disk.make_room();
-    until("submits work again", async || t.queue.submit(job("f")).await.is_ok()).await;
+    let next = accepted.len() as u64;
+    until("submits work again", async || match t.queue.submit(keyed("f", next)).await {
+        Ok(submitted) => {
+            assert!(!submitted.duplicate, "what was refused left no key");
+            accepted.push(submitted.id);
+            true
+        }
+        Err(_) => false,
+    })
+    .await;
+    // Sorting goes on from where the last commit left it.
+    for number in next + 1..next + 50 {
+        accepted.push(t.submit(keyed("f", number)).await);
+    }
     t.queue.crash();
     drop(t);
     let t = open(&dir, 0);
-    for id in accepted {
+    for (number, id) in (0..).zip(accepted) {
+        let twin = t.queue.submit(keyed("f", number)).await.expect("a twin needs no room");
+        assert_eq!((twin.id, twin.duplicate), (id, true), "key {number}");
         let expected = if settled.contains(&id) { State::Succeeded } else { State::Queued };
         assert_eq!(t.state(id).await, expected);
     }

@@ -11,6 +11,7 @@ mod damage;
 mod disk;
 mod full_disk;
 mod golden;
+mod keys;
 #[cfg(feature = "known-bad")]
 mod known_bad;
 mod opening;

@@ -1,13 +1,14 @@
 //! The one setup: a queue in a directory of its own, on a manual clock.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kvern_core::{Attempt, FunctionName, Job, JobId, Next, Outcome, State, UnixMs, limits};
-use kvern_queue::{Ask, Clock, Leased, NewJob, Payload, Queue, Settlement, Want};
-use kvern_queue_sqlite::{Options, SqliteQueue};
+use kvern_queue::{Ask, Clock, Idempotency, Leased, NewJob, Payload, Queue, Settlement, Want};
+use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -16,7 +17,12 @@ pub(crate) const EPOCH: UnixMs = UnixMs(1_700_000_000_000);
 
 pub(crate) fn open(dir: &Path, clock: &Clock) -> Arc<SqliteQueue> {
     let options = Options { dir: dir.to_owned(), clock: clock.clone() };
-    SqliteQueue::open(options).expect("the directory opens")
+    SqliteQueue::open_within(options, &bounds()).expect("the directory opens")
+}
+
+/// Runs of keys so small that a few keys go through all that is done to them.
+pub(crate) fn bounds() -> Bounds {
+    Bounds { run_keys: 8, ..Bounds::default() }
 }
 
 pub(crate) fn files_in(dir: &Path) -> Vec<PathBuf> {
@@ -97,6 +103,13 @@ pub(crate) fn job(function: &str) -> NewJob {
         tags: Vec::new(),
         max_queued: u64::MAX,
     }
+}
+
+/// A job with the key of this number.
+pub(crate) fn keyed(function: &str, number: u64) -> NewJob {
+    let half = |half: u8| u128::from(BuildHasherDefault::<DefaultHasher>::new().hash_one((number, half)));
+    let key = (half(0) << 64 | half(1)).to_be_bytes();
+    NewJob { idempotency: Some(Idempotency { key, body: [1; 16] }), ..job(function) }
 }
 
 pub(crate) fn success(job: &Job, result: Payload) -> Settlement {

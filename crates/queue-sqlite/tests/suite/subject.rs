@@ -12,7 +12,7 @@ use kvern_queue_sqlite::{Bounds, Options, SqliteQueue};
 use tempfile::TempDir;
 
 use crate::disk::SmallDisk;
-use crate::setup::{EPOCH, files_in};
+use crate::setup::{EPOCH, bounds, files_in};
 
 const MIB: u64 = 1 << 20;
 /// Jobs are accepted on a disk of this size, and not on one of the smaller size, however little is used of them.
@@ -56,13 +56,10 @@ impl Sqlite {
 
     fn open_in(&self, dir: TempDir) -> Arc<dyn Queue> {
         let bounds = match self.disk {
-            Some(_) => Bounds {
-                free_bytes_min: FREE_BYTES_MIN,
-                reserve_bytes: MIB,
-                look_every: Duration::ZERO,
-                ..Bounds::default()
-            },
-            None => Bounds::default(),
+            Some(_) => {
+                Bounds { free_bytes_min: FREE_BYTES_MIN, reserve_bytes: MIB, look_every: Duration::ZERO, ..bounds() }
+            }
+            None => bounds(),
         };
         let options = Options { dir: dir.path().to_owned(), clock: self.clock.clone() };
         let queue = SqliteQueue::open_within(options, &bounds).expect("the directory opens");
