@@ -83,7 +83,9 @@ async fn a_writer_that_panics_seals_the_store_and_loses_nothing() {
     let error = tokio::time::timeout(Duration::from_secs(30), t.queue.closed()).await.expect("the server hears of it");
     assert!(matches!(&error, Error::Closed(why) if why.contains("its writer ended")), "{error}");
     assert!(matches!(t.queue.health(), Err(Error::Closed(_))));
-    assert!(matches!(t.queue.submit(job("f")).await, Err(Error::Closed(_))), "nothing is acknowledged any more");
+    // Unknown, if it came in while the inbox was being closed.
+    let late = t.queue.submit(job("f")).await;
+    assert!(matches!(late, Err(Error::Closed(_) | Error::Unknown(_))), "nothing is acknowledged any more: {late:?}");
     // Its answer was under way, after the commit.
     let told = unlucky.await.map(|submitted| submitted.id);
     assert!(matches!(told, Ok(_) | Err(Error::Unknown(_))), "{told:?}");
