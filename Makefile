@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help demo test crash bench dist build
+.PHONY: help demo test crash bench bench-long dist build
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -31,6 +31,11 @@ bench: ## side by side with Nginx, the article's stack, Celery and BullMQ
 	@scripts/need cargo cc python3
 	@cargo build --release --locked --package kvern
 	@bench/run
+
+bench-long: ## with one and ten million queued jobs too
+	@scripts/need cargo cc python3
+	@cargo build --release --locked --package kvern
+	@bench/run --long
 
 dist: ## a static tarball and a wheel, in dist/, tried out
 	@scripts/need cargo cc python3 venv

@@ -28,6 +28,8 @@ class Case:
     needs: tuple
     # Comes last in its round, so that whatever disturbs a round disturbs the short cases together.
     is_long: bool = False
+    # Takes as long as many others together: only when it is named, or all are wanted.
+    is_extra: bool = False
 
     @property
     def row(self) -> str:

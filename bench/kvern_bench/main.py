@@ -33,6 +33,7 @@ def arguments(argv: list) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="short loads, one round: does everything work?")
     parser.add_argument("--only", default="", metavar="ROW[,ROW]",
                         help="rows or cases by the start of their name: accept, drain/kvern, latency, cost, resident, size")
+    parser.add_argument("--long", action="store_true", help="with the row of ten million jobs, size")
     parser.add_argument("--rounds", type=int, metavar="N", help="interleaved rounds (3, quick: 1)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of wrk (2)")
     parser.add_argument("--list", action="store_true", help="list the cases and exit")
@@ -53,14 +54,16 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings
 
 
-def chosen(only: str) -> list:
+def chosen(only: str, long: bool = False) -> list:
     names = [name for name in only.split(",") if name]
-    return [case for case in all_cases() if not names or any(case.key.startswith(name) for name in names)]
+    if names:
+        return [case for case in all_cases() if any(case.key.startswith(name) for name in names)]
+    return [case for case in all_cases() if long or not case.is_extra]
 
 
 def main(argv: list) -> int:
     options = arguments(argv)
-    cases = chosen(options.only)
+    cases = chosen(options.only, options.long)
     if options.list or not cases:
         print("\n".join(f"{case.key:28} {case.label}" for case in cases) or f"no case begins with {options.only!r}")
         return EXIT_OK if cases else EXIT_USAGE
