@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::config;
 use crate::exit::{Outcome, Stop};
 use crate::print::{self, Colour, paint};
-use crate::wire::kept::{Finding, Level, Progress};
+use crate::wire::kept::{Finding, Level, Progress, Report};
 
 /// Whoever works longer than this says how far it is, and again after each such time.
 const SILENT_MAX: Duration = Duration::from_secs(2);
@@ -51,9 +51,18 @@ pub(crate) fn print_findings(findings: &[Finding]) {
 }
 
 /// Fails if something is damaged.
-pub(crate) fn judge(findings: &[Finding], more: u64, what_to_say: impl FnOnce(u64) -> Stop) -> Outcome {
-    let damaged = findings.iter().filter(|finding| finding.level == Level::Damaged).count() as u64;
-    if damaged == 0 { Ok(()) } else { Err(what_to_say(damaged + more)) }
+pub(crate) fn judge(damaged: u64, what_to_say: impl FnOnce(u64) -> Stop) -> Outcome {
+    if damaged == 0 { Ok(()) } else { Err(what_to_say(damaged)) }
+}
+
+/// How much of this is damage.
+pub(crate) fn damaged(findings: &[Finding]) -> u64 {
+    findings.iter().filter(|finding| finding.level == Level::Damaged).count() as u64
+}
+
+/// How much damage was found at least: what is beyond the bound of a report may be damage or not.
+pub(crate) fn damaged_of(report: &Report) -> u64 {
+    damaged(&report.findings).max(u64::from(report.is_damaged))
 }
 
 /// A document with more in it.

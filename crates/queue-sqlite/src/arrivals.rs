@@ -17,12 +17,15 @@ use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO arrivals VALUES (?1, ?2, ?3)";
 const LEAVE: &str = "UPDATE jobs SET rank = ?3 WHERE seq = ?1 AND rank = ?2";
-pub(crate) const FORGET_PASSED: &str = "DELETE FROM arrivals WHERE function = ?1 AND first < ?2 AND NOT EXISTS \
+pub(crate) const FORGET_PASSED: &str = "DELETE FROM arrivals WHERE function = ?1 AND first IN \
+     (SELECT first FROM arrivals WHERE function = ?1 AND first < ?2 ORDER BY first LIMIT ?4) AND NOT EXISTS \
      (SELECT 1 FROM jobs WHERE seq BETWEEN first AND last AND jobs.function = ?1 AND rank = ?3)";
 
 /// Arrivals are cleaned up after this many moves of a function's jobs: often enough that a look at what is fresh steps
 /// over few others, and seldom enough that the look into memory costs nothing.
 const MOVES_BETWEEN: usize = 64;
+/// Most arrivals that one clean-up looks at: more than moves between two can pass, so that a heap of them shrinks.
+const ARRIVALS_AT_ONCE: i64 = 4 * MOVES_BETWEEN as i64;
 
 /// Moves of the jobs of each function since its arrivals were cleaned up.
 #[derive(Debug, Default)]
@@ -64,7 +67,7 @@ pub(crate) fn forget_passed(tx: &mut Transaction<'_, '_>, function: usize, moves
         return Ok(());
     }
     let before = tx.shared.memory().first_fresh(function);
-    tx.run(FORGET_PASSED, params![function.cast_signed() as i64, before, Rank::fresh().get()])?;
+    tx.run(FORGET_PASSED, params![function.cast_signed() as i64, before, Rank::fresh().get(), ARRIVALS_AT_ONCE])?;
     Ok(())
 }
 

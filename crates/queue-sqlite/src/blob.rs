@@ -1,8 +1,9 @@
 //! Blobs: payloads too large for a row, as files beside the database.
 //!
 //! A file is whole and on disk, and so is its name, before a row that names it commits; it is removed after the row's
-//! removal has committed, and not while a backup copies (see [`crate::hold`]). What a crash leaves behind in between has no row and is removed at the next start. The name
-//! begins with the life of the queue in which it was made, so that this never touches a file of the present life.
+//! removal has committed, and not while a backup copies (see [`crate::hold`]). What a crash leaves behind in between has
+//! no row and is removed at the next start. The name begins with the life of the queue in which it was made, so that this
+//! never touches a file of the present life.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use crate::hold::Removal;
 
 /// What tokio's file keeps of a write. By default it grows to the largest one and stays, for each upload.
 const FILE_BUFFER_BYTES_MAX: usize = 16 << 10;
+/// Files that are removed at once: the writer does it between two commits, and after a backup there may be many.
+const FILES_AT_ONCE: usize = 256;
 
 /// The folder of the files.
 #[derive(Debug, Clone)]
@@ -99,7 +102,8 @@ impl BlobDir {
             return;
         }
         let Some(_removal) = Removal::now(self.dir()) else { return };
-        for path in going.drain(..) {
+        let now = going.len().min(FILES_AT_ONCE);
+        for path in going.drain(..now) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!(%error, path = %path.display(), "a file that is no longer needed cannot be removed");

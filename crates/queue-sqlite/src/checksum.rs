@@ -7,6 +7,7 @@ use std::path::Path;
 
 use kvern_core::id::Sequence;
 use kvern_core::{FunctionName, JobId, State};
+use kvern_queue::is_scarcity;
 use rusqlite::types::{FromSqlError, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Result as SqlResult, Row};
 
@@ -192,6 +193,13 @@ impl Checker<'_> {
             }
             Some(Held::File { name, bytes, crc32c }) => {
                 let found = check_file(&self.blobs.join(&name), bytes, crc32c, self.pace);
+                if let Err(error) = &found
+                    && (is_scarcity(error) || error.kind() == std::io::ErrorKind::PermissionDenied)
+                {
+                    // It says nothing of the bytes: who may open it, and later, sees.
+                    let why = format!("blobs/{name} cannot be opened: {error}");
+                    return Err(rusqlite::Error::ToSqlConversionFailure(why.into()));
+                }
                 if let Some(what) = found.unwrap_or_else(|error| Some(format!("its file cannot be read: {error}"))) {
                     return Ok(Some(format!("{what} (blobs/{name})")));
                 }

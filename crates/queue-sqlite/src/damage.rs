@@ -6,6 +6,7 @@ use kvern_core::{Job, JobId, State};
 use kvern_queue::record;
 use rusqlite::Result as SqlResult;
 
+use crate::checksum::is_damage;
 use crate::effects::Effects;
 use crate::memory::Memory;
 use crate::redirect::{hold_back, place_of};
@@ -31,7 +32,14 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &BTreeSet<JobId>) -> 
         if record::fail_damaged(&mut job, tx.now).is_err() {
             continue;
         }
-        tx.move_job(function, from, &job, &ResultRow::default())?;
+        match tx.move_job(function, from, &job, &ResultRow::default()) {
+            // Its row cannot even be written. The others' can, and what is due must not wait for it.
+            Err(error) if is_damage(&error) => {
+                tracing::error!(job_id = %id, %error, "a damaged job cannot be failed; `kvern doctor` says more");
+                continue;
+            }
+            moved => moved?,
+        }
         failed.push(Failed { function, job });
     }
     Ok(failed)

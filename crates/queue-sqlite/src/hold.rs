@@ -44,8 +44,9 @@ impl Removal {
         match Locked::new(folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => Some(Self { _lock: Some(lock) }),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::WOULDBLOCK) => None,
-            // A file system without locks has no backup that could hold one either.
-            Err(_) => Some(Self { _lock: None }),
+            // A file system without locks has no backup that could hold one either. Anything else may pass.
+            Err(error) if has_no_locks(&error) => Some(Self { _lock: None }),
+            Err(_) => None,
         }
     }
 
@@ -53,6 +54,11 @@ impl Removal {
     pub(crate) fn wait(folder: &Path) -> io::Result<Self> {
         Locked::new(folder, FlockOperation::LockExclusive).map(|lock| Self { _lock: Some(lock) })
     }
+}
+
+fn has_no_locks(error: &io::Error) -> bool {
+    let never = [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOLCK, Errno::INVAL];
+    Errno::from_io_error(error).is_some_and(|errno| never.contains(&errno))
 }
 
 // === impl Locked ===

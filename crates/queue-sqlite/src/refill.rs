@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kvern_core::id::Sequence;
 use kvern_core::limits::PRIORITY_DEFAULT;
 use kvern_core::{Job, JobId, State};
 use kvern_queue::Payload;
@@ -36,16 +37,19 @@ pub(crate) const FRESH: &str = concat!(
 /// Where [`input_columns`] begin in both.
 const INPUT_AT: usize = 16;
 
-/// A stored job that may run, as it is read.
+/// A row of a waiting job.
 struct Found {
-    job: Job,
-    input: Result<Payload, IsDamaged>,
+    seq: Sequence,
+    /// None if it is no record: it stays where it is, those behind it go on, and `kvern doctor` names it.
+    job: Option<(Job, Result<Payload, IsDamaged>)>,
 }
 
 /// What a read brought.
 #[derive(Debug, Default)]
 struct Read {
     ready: Vec<Ready>,
+    /// Rows, also those that give no ready job: where one read ends the next begins, and neither steps over any.
+    seen: usize,
     last: Option<Place>,
     bytes: usize,
     damaged: Vec<JobId>,
@@ -91,7 +95,7 @@ impl Read {
         let pos = after.map_or(i64::MIN, |after| rows::stored_time(after.seq.at()));
         let seq = after.map_or(i64::MIN, |after| after.seq.get().cast_signed());
         // One more than wanted tells whether this was all.
-        let most = limit(jobs_max - self.ready.len() + 1);
+        let most = limit(jobs_max - self.seen + 1);
         let id = function.cast_signed() as i64;
         let read = |row: &Row<'_>| Found::read(row, connection, shared);
         let mut placed = connection.prepare_cached(PLACED)?;
@@ -101,23 +105,17 @@ impl Read {
         let fresh =
             has_fresh.then(|| fresh.query_map(params![id, Rank::fresh().get(), seq, most], read)).transpose()?;
         for found in in_order(placed, fresh.into_iter().flatten()) {
-            let is_full =
-                self.ready.len() >= jobs_max || (self.bytes >= bytes_max && self.ready.len() >= WINDOW_JOBS_SURE);
+            let is_full = self.seen >= jobs_max || (self.bytes >= bytes_max && self.ready.len() >= WINDOW_JOBS_SURE);
             if is_full {
                 return Ok(false);
             }
-            let Found { job, input } = match found {
-                Err(error) if error.sqlite_error().is_none() => {
-                    // Its row is whole, and no record: those behind it go on. `kvern doctor` names it.
-                    tracing::error!(%error, "a waiting job cannot be read and stays where it is");
-                    continue;
-                }
-                found => found?,
-            };
-            self.last = Some(Place { rank, seq: job.id.sequence() });
-            match input {
-                Ok(input) => self.push(Ready { job: Arc::new(job), input }),
-                Err(IsDamaged) => self.damaged.push(job.id),
+            let Found { seq, job } = found?;
+            self.seen += 1;
+            self.last = Some(Place { rank, seq });
+            match job {
+                Some((job, Ok(input))) => self.push(Ready { job: Arc::new(job), input }),
+                Some((job, Err(IsDamaged))) => self.damaged.push(job.id),
+                None => {}
             }
         }
         Ok(true)
@@ -133,8 +131,17 @@ impl Read {
 
 impl Found {
     fn read(row: &Row<'_>, connection: &Connection, shared: &Shared) -> SqlResult<Self> {
-        let job = Stored::read(row, |id| shared.name(id))?.with_past(connection)?.job;
-        Ok(Self { job, input: rows::read_input(row, INPUT_AT, &shared.blobs)? })
+        let seq = Sequence::from_bits(row.get::<_, i64>(0)?.cast_unsigned());
+        let stored = Stored::read(row, |id| shared.name(id)).and_then(|stored| stored.with_past(connection));
+        let read = stored.and_then(|stored| Ok((stored.job, rows::read_input(row, INPUT_AT, &shared.blobs)?)));
+        let job = match read {
+            Err(error) if error.sqlite_error().is_none() => {
+                tracing::error!(%error, "a waiting job cannot be read and stays where it is");
+                None
+            }
+            read => Some(read?),
+        };
+        Ok(Self { seq, job })
     }
 }
 
@@ -144,9 +151,9 @@ fn in_order(
     b: impl Iterator<Item = SqlResult<Found>>,
 ) -> impl Iterator<Item = SqlResult<Found>> {
     let (mut a, mut b) = (a.peekable(), b.peekable());
-    let id = |found: &SqlResult<Found>| found.as_ref().ok().map(|found| found.job.id);
+    let seq = |found: &SqlResult<Found>| found.as_ref().ok().map(|found| found.seq);
     std::iter::from_fn(move || match (a.peek(), b.peek()) {
-        (Some(first), Some(second)) if id(second) < id(first) => b.next(),
+        (Some(first), Some(second)) if seq(second) < seq(first) => b.next(),
         (Some(_), _) => a.next(),
         (None, _) => b.next(),
     })

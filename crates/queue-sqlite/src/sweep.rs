@@ -76,7 +76,14 @@ fn expire(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned)
         rows.collect::<SqlResult<_>>()?
     };
     for key in keys {
-        let found = Stored::find_by_key(tx.desk.connection, key, |function| tx.shared.name(function))?;
+        let found = match Stored::find_by_key(tx.desk.connection, key, |function| tx.shared.name(function)) {
+            // A row that is no record must not hold up leases that ran out, nor the expiry of others.
+            Err(error) if error.sqlite_error().is_none() => {
+                tracing::error!(%error, "a job that expires cannot be read and stays where it is");
+                continue;
+            }
+            found => found?,
+        };
         let Some(Stored { mut job, function, .. }) = found else { continue };
         let function = usize::try_from(function).unwrap_or(usize::MAX);
         let from = job.state;

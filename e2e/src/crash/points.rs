@@ -7,6 +7,8 @@
 //!
 //! Without `--seccomp-bpf`: with it strace 6.1 delivers the signal only at the first call.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::clients::Crowd;
@@ -93,6 +95,7 @@ impl Sniper<'_> {
                     .count(),
                 None => (1..=POINTS_MAX).take_while(|nth| lives(self, call, *nth)).count(),
             };
+            assert!((hit as u64) < POINTS_MAX, "{call} has more points than are tried: raise POINTS_MAX");
             self.kills += hit;
             told.push(format!("{call} {hit}"));
             if self.points.is_none() {
@@ -128,7 +131,7 @@ impl Sniper<'_> {
             self.server.kill();
             return false;
         }
-        until_within(PATIENCE, "the end of the server", || self.server.ended());
+        killed(until_within(PATIENCE, "the end of the server", || self.server.ended()));
         true
     }
 
@@ -139,9 +142,15 @@ impl Sniper<'_> {
         let strace = ["strace", "-D", "-f", "-q", "-e", &trace, "-e", &inject, "-e", "signal=none", "-o", "/dev/null"];
         self.server.launch(&strace);
         until_within(PATIENCE, "a server under strace", || {
-            self.server.ended().map(|_| false).or_else(|| self.server.is_ready().then_some(true))
+            self.server.ended().map(killed).or_else(|| self.server.is_ready().then_some(true))
         })
     }
+}
+
+/// Whether the server lives on: no. An end by itself, or of strace, is no point that was hit.
+fn killed(status: ExitStatus) -> bool {
+    assert_eq!(status.signal(), Some(9), "the server was to be killed, and ended with {status}");
+    false
 }
 
 /// Goes over everything that writes; nothing if the server did not live to its end.

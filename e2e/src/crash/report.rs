@@ -23,6 +23,10 @@ pub struct Report {
     pub function_again: Duration,
     /// The shortest time after the restart until a job ran again whose server was killed.
     pub server_again: Duration,
+    /// Cancels and retries that were acknowledged.
+    pub redirected: [usize; 2],
+    /// Attempts that a kill cut off.
+    pub cut_off: usize,
     /// What is wrong; must be empty.
     pub wrong: Vec<String>,
     title: &'static str,
@@ -46,7 +50,8 @@ impl Report {
         wrong.extend(damaged(crowd).iter().map(|job| format!("the input of {job} is not what was sent")));
         let (kills, busy, rows) = (lives.len() - 1, 0, Vec::new());
         let (function_again, server_again) = (Duration::ZERO, Duration::ZERO);
-        let mut report = Self { kills, busy, function_again, server_again, wrong, title, rows };
+        let (redirected, cut_off) = ([0, 0], 0);
+        let mut report = Self { kills, busy, function_again, server_again, redirected, cut_off, wrong, title, rows };
         report.count(&evidence, &violations);
         report
     }
@@ -70,6 +75,7 @@ impl Report {
         let is_done = |told: &Told| matches!(told, Told::Shown(_));
         let is_lost = |told: &Told| matches!(told, Told::Unknown(_));
         let (cancels, retries) = (count(is_cancel, is_done), count(is_retry, is_done));
+        self.redirected = [cancels, retries];
         self.row("jobs acknowledged", check::acknowledged(evidence).to_string());
         self.row("cancels and retries acknowledged", format!("{cancels} and {retries}"));
         let [submits, cancels, retries] = [is_submit, is_cancel, is_retry].map(|ask| count(ask, is_lost));
@@ -78,6 +84,7 @@ impl Report {
         self.row("attempts run", evidence.runs.len().to_string());
         let (cut_off, unsettled) = (check::cut_off(evidence), check::unsettled(evidence));
         self.row("attempts cut off by a kill", format!("{cut_off}, {unsettled} of them between end and outcome"));
+        self.cut_off = cut_off;
         let judged = |is_meant: fn(&Violation) -> bool| violations.iter().filter(|found| is_meant(found)).count();
         let lost = judged(|found| matches!(found, Violation::Lost(_)));
         let two = judged(|found| matches!(found, Violation::TwoOutcomes { .. }));

@@ -29,7 +29,7 @@ fn create(global: &Global, data: &Path, dir: &Path) -> Outcome {
     let made = made.map_err(|error| wire::cannot_keep(&error))?;
     upkeep::print_findings(&made.findings);
     tell(global, dir, &made.label, "backed up", &made.findings);
-    upkeep::judge(&made.findings, 0, |damaged| {
+    upkeep::judge(upkeep::damaged(&made.findings), |damaged| {
         Stop::failed(format!("the backup is made, but {damaged} files were damaged in {} already", data.display()))
             .hint("`kvern doctor` says which jobs are concerned; an older backup may have them whole")
     })
@@ -41,7 +41,7 @@ fn verify(global: &Global, dir: &Path) -> Outcome {
     let (label, report) = verified.map_err(|error| wire::cannot_keep(&error))?;
     upkeep::print_findings(&report.findings);
     tell(global, dir, &label, VERIFIED, &report.findings);
-    upkeep::judge(&report.findings, report.findings_more, |damaged| {
+    upkeep::judge(upkeep::damaged_of(&report), |damaged| {
         Stop::failed(format!("the backup in {} is damaged: {damaged} found", dir.display()))
             .hint("use another one; jobs that are not named above are whole")
     })

@@ -37,7 +37,7 @@ pub(crate) fn run(global: &Global, doctor: &Doctor) -> Outcome {
             }
         }
     }
-    upkeep::judge(&report.findings, report.findings_more, |damaged| {
+    upkeep::judge(upkeep::damaged_of(&report), |damaged| {
         let stop = Stop::failed(format!("damage in {}: {damaged} found", data.display()));
         match report.findings_more {
             0 => stop.hint("what to do is said with each"),

@@ -14,7 +14,7 @@ pub(crate) fn run(global: &Global, restore: &Restore) -> Outcome {
     let restored = restored.map_err(|error| wire::cannot_keep(&error))?;
     upkeep::print_findings(&restored.findings);
     tell(global, &data, &restored.label, "restored", &restored.findings);
-    upkeep::judge(&restored.findings, 0, |damaged| {
+    upkeep::judge(upkeep::damaged(&restored.findings), |damaged| {
         Stop::failed(format!("it is restored, but {damaged} files are damaged in the backup"))
             .hint("their jobs fail with reason `damaged` when they run; all others are whole")
     })

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use crate::setup::{Setup, inline, job, until};
 
 /// Deeper than two windows.
-const DEEP: usize = 2500;
+pub(crate) const DEEP: usize = 2500;
 
-async fn fill(t: &Setup, count: usize, make: impl Fn(usize) -> NewJob) {
+pub(crate) async fn fill(t: &Setup, count: usize, make: impl Fn(usize) -> NewJob) {
     let mut submits = JoinSet::new();
     for at in 0..count {
         let (queue, job) = (std::sync::Arc::clone(&t.queue), make(at));

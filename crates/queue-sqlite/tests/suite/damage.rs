@@ -5,6 +5,7 @@ use std::time::Duration;
 use kvern_core::{FailureCode, State};
 use kvern_queue::{Ask, Error, NewJob, Payload, Queue, Want};
 
+use crate::backlog::{DEEP, fill};
 use crate::setup::{Setup, inline, job, name, open};
 
 #[tokio::test]
@@ -26,6 +27,28 @@ async fn a_damaged_input_fails_its_job_and_no_other() {
     let error = t.queue.get(bad).await.expect("it is kept").error.expect("it says why");
     assert_eq!(error.code, FailureCode::Damaged);
     assert_eq!(t.queue.stats().functions[0].1.failed, 1);
+}
+
+/// One bad row among those that a window reads at once, and none of the jobs behind them may be passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_rows_hide_no_job_behind_them() {
+    for harm in ["input = CAST('another' AS BLOB)", "tags = 'no list of tags'"] {
+        let t = Setup::new();
+        fill(&t, DEEP, |_| job("f")).await;
+        let (database, clock, dir) = t.stop().await;
+        let third = "(SELECT seq FROM jobs ORDER BY seq LIMIT 1 OFFSET 2)";
+        let changed = database.execute(&format!("UPDATE jobs SET {harm} WHERE seq = {third}"), []);
+        assert_eq!(changed.expect("harms it"), 1);
+        drop(database);
+
+        let t = Setup { queue: open(dir.path(), &clock), clock, dir };
+        let mut count = 0;
+        while count < DEEP - 1 {
+            let leased = t.lease("f", 100).await;
+            assert!(!leased.is_empty(), "only {count} of {} whole jobs came, with {harm}", DEEP - 1);
+            count += leased.len();
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! A disk that gives back other bytes than it took, or none: nobody gets wrong bytes, the jobs concerned fail with the
 //! reason, the others go on, and nothing panics.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use kvern_e2e::disk::{Disk, Kind, run};
@@ -30,16 +32,18 @@ fn submit(http: &Http, function: &str) -> Vec<String> {
     texts.map(|text| http.post(&path, &text).json()["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// Changes these texts wherever the database has them.
+/// Changes these texts wherever the database has them, and nothing else: a server may be writing to it.
 fn damage(database: &Path, function: &str) {
-    let mut bytes = std::fs::read(database).expect("a database");
+    let bytes = std::fs::read(database).expect("a database");
+    let file = File::options().write(true).open(database).expect("a database");
     for number in 0..DAMAGED {
         let wanted = text(function, number).into_bytes();
         let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&wanted)).collect();
         assert!(!places.is_empty(), "the database has {function} {number}");
-        places.into_iter().for_each(|at| bytes[at + 5] ^= 1);
+        for at in places {
+            file.write_all_at(&[bytes[at + 5] ^ 1], at as u64 + 5).expect("it is written in place");
+        }
     }
-    std::fs::write(database, bytes).expect("it is written in place");
 }
 
 fn has_not_panicked(server: &Server) {

@@ -29,6 +29,10 @@ fn every_acknowledged_job_survives_kill_nine() {
     let report = random_kills(length());
     says(&report);
     assert!(report.busy * 2 >= report.kills, "too few of the kills came while {BUSY} jobs ran: {report}");
+    assert!(
+        report.cut_off > 0 && report.redirected.iter().all(|count| *count > 0),
+        "too little was going on: {report}"
+    );
     assert!(report.function_again <= FUNCTION_AGAIN, "{report}");
     assert!(report.server_again <= SERVER_AGAIN, "{report}");
 }
@@ -36,7 +40,9 @@ fn every_acknowledged_job_survives_kill_nine() {
 #[test]
 fn every_acknowledged_job_survives_a_kill_at_every_write() {
     if needs::programs(&["python3", "strace"]) {
-        says(&kills_at_every_write(length()));
+        let report = kills_at_every_write(length());
+        says(&report);
+        assert!(report.kills > 0 && report.cut_off > 0, "nothing was killed: {report}");
     }
 }
 
