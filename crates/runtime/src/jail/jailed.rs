@@ -103,7 +103,7 @@ impl Jailed {
         Ok(Self { leash, inbox: Vec::new(), jail, pid: 0, limit, record, scratch, is_asked_to_end: false, end: None })
     }
 
-    /// Waits until the process runs.
+    /// Waits until the process runs, or has run: it can kill its jail before that could say so, and [`Jailed::ended`] tells.
     pub(crate) async fn started(&mut self) -> Result<(), NotStarted> {
         match self.report().await {
             Some(Report::Started { pid, limit }) => {
@@ -112,9 +112,8 @@ impl Jailed {
             }
             Some(Report::Cannot(message)) => Err(message.into()),
             Some(Report::NoRoom(message)) => Err(NotStarted { code: FailureCode::NoRoom, message }),
-            Some(Report::Ended(_)) | None => {
-                Err("the jail ended before it said that the process had begun".to_owned().into())
-            }
+            Some(Report::Ended(_)) => Err("the jail told of an end before a beginning".to_owned().into()),
+            None => Ok(()),
         }
     }
 

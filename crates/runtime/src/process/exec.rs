@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use futures_util::future::join;
 use kvern_core::{Door, Failure, FailureCode, Function, Outcome};
 use rustix::fs::MemfdFlags;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempt::FAR;
 use super::logs::{Pipe, Tail};
@@ -78,7 +78,7 @@ impl Exec {
         Ok(Self { shared, version: version.clone(), attempt: None })
     }
 
-    async fn begin(&mut self, context: &Context, input: Input) -> Result<&mut Attempt, NotStarted> {
+    async fn begin(&mut self, context: &Context, input: Input, deadline: Instant) -> Result<&mut Attempt, NotStarted> {
         let function = &self.version.function;
         let settings = &self.shared.settings;
         let stdin = stdin(input).await.map_err(|error| NotStarted::new("the input cannot be read", &error))?;
@@ -106,7 +106,8 @@ impl Exec {
         })?;
         let (function, grace) = (Arc::clone(function), settings.grace);
         let attempt = self.attempt.insert(Attempt { function, jailed, stdout, stderr, tail: Tail::default(), grace });
-        attempt.jailed.started().await?;
+        // A program can stop its jail before the jail has said so: then it is late, as if it had stopped itself.
+        timeout_at(deadline, attempt.jailed.started()).await.unwrap_or(Ok(()))?;
         Ok(attempt)
     }
 
@@ -122,7 +123,7 @@ impl Exec {
 impl Instance for Exec {
     async fn run(&mut self, context: &Context, input: Input, output: &mut dyn Output, log: &Arc<dyn Log>) -> Outcome {
         let deadline = Instant::now() + context.timeout.min(FAR);
-        let outcome = match self.begin(context, input).await {
+        let outcome = match self.begin(context, input, deadline).await {
             Ok(attempt) => attempt.run(context, deadline, output, log.as_ref()).await,
             Err(NotStarted { code, message }) => {
                 let hint = self.hint().filter(|_| code == FailureCode::CannotStart);
