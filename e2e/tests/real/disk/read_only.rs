@@ -21,7 +21,7 @@ fn a_disk_that_turns_read_only_ends_the_server_and_loses_nothing() {
         server.wait()
     });
     assert_eq!(status.code(), Some(1), "{}", server.log());
-    are_honest(&load.heard().refused);
+    _ = are_honest(&load.heard().refused);
 
     let (data, address) = (data.display().to_string(), server.http.address.to_string());
     let (code, _, said) = server.cli(&["serve", "--data", &data, "--listen", &address]);
