@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kvern_core::limits::FREE_BYTES_MIN;
 use kvern_core::{FunctionName, JobId, Size};
+use kvern_queue::FunctionStats;
 use rusqlite::{Connection, Result as SqlResult};
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use crate::finding::{Finding, Level};
 use crate::lock;
 use crate::queue::database;
 use crate::rank::Rank;
+use crate::recover;
 use crate::schema::{self, SCHEMA};
 
 /// Findings that are told one by one; more of them are counted.
@@ -350,18 +352,12 @@ impl Subject<'_> {
 type ByState = [i64; 5];
 
 fn stored_counts(connection: &Connection) -> SqlResult<(Vec<FunctionName>, BTreeMap<i64, ByState>)> {
-    let sql = "SELECT id, name, scheduled, queued, succeeded, failed, cancelled FROM functions ORDER BY id";
-    let mut statement = connection.prepare(sql)?;
-    let (mut names, mut counts) = (Vec::new(), BTreeMap::new());
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        let is_in_order = id == names.len().cast_signed() as i64;
-        let name: Option<FunctionName> = row.get_ref(1)?.as_str()?.parse().ok().filter(|_| is_in_order);
-        names.push(name.ok_or(rusqlite::types::FromSqlError::InvalidType)?);
-        counts.insert(id, [row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?]);
-    }
-    Ok((names, counts))
+    let known = recover::functions(connection)?;
+    let by_state = |stats: &FunctionStats| {
+        [stats.scheduled, stats.queued, stats.succeeded, stats.failed, stats.cancelled].map(u64::cast_signed)
+    };
+    let counts = (0..).zip(&known).map(|(id, (_, stats))| (id, by_state(stats))).collect();
+    Ok((known.into_iter().map(|(name, _)| name).collect(), counts))
 }
 
 fn counted(connection: &Connection) -> SqlResult<BTreeMap<i64, ByState>> {

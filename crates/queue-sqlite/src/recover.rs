@@ -42,7 +42,8 @@ pub(crate) fn clockwork(known: &Known) -> Clockwork {
     Clockwork::after(known.last)
 }
 
-fn functions(connection: &Connection) -> SqlResult<Vec<(FunctionName, FunctionStats)>> {
+/// The functions, in the order of their ids, with their counts as stored.
+pub(crate) fn functions(connection: &Connection) -> SqlResult<Vec<(FunctionName, FunctionStats)>> {
     let sql = "SELECT id, name, paused, scheduled, queued, succeeded, failed, cancelled, finished_bytes \
          FROM functions ORDER BY id";
     let mut statement = connection.prepare(sql)?;

@@ -131,7 +131,7 @@ impl Sniper<'_> {
             self.server.kill();
             return false;
         }
-        killed(until_within(PATIENCE, "the end of the server", || self.server.ended()));
+        assert_killed(until_within(PATIENCE, "the end of the server", || self.server.ended()));
         true
     }
 
@@ -142,15 +142,15 @@ impl Sniper<'_> {
         let strace = ["strace", "-D", "-f", "-q", "-e", &trace, "-e", &inject, "-e", "signal=none", "-o", "/dev/null"];
         self.server.launch(&strace);
         until_within(PATIENCE, "a server under strace", || {
-            self.server.ended().map(killed).or_else(|| self.server.is_ready().then_some(true))
+            let ended = self.server.ended().map(assert_killed);
+            ended.map(|()| false).or_else(|| self.server.is_ready().then_some(true))
         })
     }
 }
 
-/// Whether the server lives on: no. An end by itself, or of strace, is no point that was hit.
-fn killed(status: ExitStatus) -> bool {
+/// An end by itself, or of strace, is no point that was hit.
+fn assert_killed(status: ExitStatus) {
     assert_eq!(status.signal(), Some(9), "the server was to be killed, and ended with {status}");
-    false
 }
 
 /// Goes over everything that writes; nothing if the server did not live to its end.
