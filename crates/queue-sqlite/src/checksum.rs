@@ -231,3 +231,50 @@ fn read(row: &Row<'_>) -> SqlResult<Held> {
         _ => Ok(Held::Inline(0, Some("it is neither bytes nor the name of a file".to_owned()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+    use crate::schema;
+
+    const ADD: &str = "INSERT INTO jobs (seq, random, function, rank, pos, ready_at, attempts, failures, strikes, interruptions, \
+         past, priority, input_bytes, input_crc32c, input) VALUES (7, 7, 0, 10, 7, 7, 0, 0, 0, 0, 0, 4, 5, ?1, 'b-7')";
+
+    /// The limit holds for a whole process, so it has one of its own.
+    #[test]
+    fn a_want_of_open_files_says_nothing_of_the_bytes() {
+        let mut alone = Command::new(std::env::current_exe().expect("a test has a path"));
+        let alone = alone.args(["--exact", "checksum::tests::where_no_file_can_be_opened", "--ignored"]);
+        let output = alone.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "is run alone by the test above"]
+    fn where_no_file_can_be_opened() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let connection = schema::open_writer(&dir.path().join("queue.db")).expect("a database");
+        connection.execute(ADD, [crc32c::crc32c(b"whole")]).expect("a job");
+        connection.execute("INSERT INTO blobs VALUES ('b-7', 7)", []).expect("its file");
+        std::fs::write(dir.path().join("b-7"), b"whole").expect("written");
+        let name = |_| "f".parse().ok();
+        let mut pace = |_| true;
+        let mut checker = Checker { connection: &connection, blobs: dir.path(), name: &name, pace: &mut pace };
+
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: before.maximum }).expect("it may be lower");
+        let looked = checker.look(7);
+        setrlimit(Resource::Nofile, before).expect("it may be as before");
+        assert!(matches!(&looked, Err(error) if error.to_string().contains("cannot be opened")), "{looked:?}");
+        let looked = checker.look(7).expect("there are files again").expect("the job is there");
+        assert!(looked.damaged.is_empty(), "{looked:?}");
+        std::fs::write(dir.path().join("b-7"), b"wrong").expect("written");
+        let looked = checker.look(7).expect("it can be read").expect("the job is there");
+        assert!(looked.damaged.len() == 1, "{looked:?}");
+    }
+}

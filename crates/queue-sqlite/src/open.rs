@@ -188,6 +188,7 @@ impl Thread {
                     damaged: BTreeSet::new(),
                     chores_at: Instant::now(),
                     read_at: None,
+                    cut: BTreeSet::new(),
                 };
                 // What is due is queued and the windows are filled before the first caller looks.
                 if let Err(why) = writer.round(Vec::new()) {

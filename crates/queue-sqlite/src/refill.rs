@@ -27,15 +27,16 @@ macro_rules! placed {
         )
     };
 }
-/// Those in arrivals, from the one in which `?3` lies, with these columns.
+/// What lies in arrivals, from the one in which `?2` lies, with these columns. Also the jobs that have moved since, and those
+/// of other functions, so that whoever reads counts what it steps over.
 macro_rules! fresh {
     ($columns:expr) => {
         concat!(
             "SELECT ",
             $columns,
             " FROM arrivals CROSS JOIN jobs ON seq BETWEEN first AND last WHERE arrivals.function = ?1 \
-             AND first >= ifnull((SELECT max(first) FROM arrivals WHERE function = ?1 AND first <= ?3), 0) \
-             AND jobs.function = ?1 AND rank = ?2 AND seq > ?3 ORDER BY first, seq LIMIT ?4"
+             AND first >= ifnull((SELECT max(first) FROM arrivals WHERE function = ?1 AND first <= ?2), 0) \
+             AND seq > ?2 ORDER BY first, seq"
         )
     };
 }
@@ -46,6 +47,9 @@ const FRESH_ALONE: &str = fresh!(job_columns!());
 const INPUT: &str = concat!("SELECT ", input_columns!(), " FROM jobs WHERE seq = ?1");
 /// Where [`input_columns`] begin in both.
 const INPUT_AT: usize = 16;
+/// Rows that one read steps over, of jobs that have moved since they arrived. A heap of them, as behind a long pause in
+/// which all but the first were cancelled, takes several reads, and batches go between.
+pub(crate) const STEPS_MAX: usize = 16_384;
 
 /// How inputs are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +60,20 @@ enum Inputs {
     Apart,
 }
 
-/// A row of a waiting job.
+/// A row.
 struct Found {
     seq: Sequence,
-    /// None if it is no record: it stays where it is, those behind it go on, and `kvern doctor` names it.
-    job: Option<(Job, Result<Payload, IsDamaged>)>,
+    what: What,
+}
+
+/// What a row is.
+enum What {
+    /// A waiting job.
+    Waiting(Box<Job>, Result<Payload, IsDamaged>),
+    /// No record: it stays where it is, those behind it go on, and `kvern doctor` names it.
+    NoRecord,
+    /// A job that is not fresh any more, or another function's.
+    Passed,
 }
 
 /// What a read brought.
@@ -69,13 +82,24 @@ struct Read {
     ready: Vec<Ready>,
     /// Rows, also those that give no ready job: where one read ends the next begins, and neither steps over any.
     seen: usize,
+    /// Rows that are none of them.
+    stepped: usize,
     last: Option<Place>,
     bytes: usize,
     damaged: Vec<JobId>,
 }
 
-/// Reads on in the window of one function, and gives the jobs whose input is damaged: they must fail, not run.
-pub(crate) fn refill(connection: &Connection, shared: &Shared, function: usize) -> SqlResult<Vec<JobId>> {
+/// What a refill leaves to do.
+#[derive(Debug)]
+pub(crate) struct Refilled {
+    /// Jobs whose input is damaged: they must fail, not run.
+    pub(crate) damaged: Vec<JobId>,
+    /// It stepped over as much as it may at once.
+    pub(crate) is_cut: bool,
+}
+
+/// Reads on in the window of one function.
+pub(crate) fn refill(connection: &Connection, shared: &Shared, function: usize) -> SqlResult<Refilled> {
     let (after, jobs_max, bytes_max) = {
         let memory = shared.memory();
         let window = &memory.functions[function].window;
@@ -87,6 +111,7 @@ pub(crate) fn refill(connection: &Connection, shared: &Shared, function: usize) 
         Err(error) if is_damage(&error) => Read::on(connection, shared, function, after, most, Inputs::Apart)?,
         read => read?,
     };
+    let is_cut = read.stepped >= STEPS_MAX;
     let Read { mut ready, last, mut damaged, .. } = read;
     let mut memory = shared.memory();
     ready.retain(|one| !memory.running.contains_key(&one.job.id) && memory.stuck(one.job.id).is_none());
@@ -94,7 +119,7 @@ pub(crate) fn refill(connection: &Connection, shared: &Shared, function: usize) 
     let count = ready.len();
     memory.with_window(function, |window| window.extend(ready, if is_whole { None } else { last }));
     memory.waiters.wake(function, count);
-    Ok(damaged)
+    Ok(Refilled { damaged, is_cut })
 }
 
 impl Read {
@@ -137,24 +162,31 @@ impl Read {
         let most = limit(jobs_max - self.seen + 1);
         let id = function.cast_signed() as i64;
         let read = |row: &Row<'_>| Found::read(row, connection, shared, inputs);
+        let read_fresh = |row: &Row<'_>| {
+            let is_it = row.get::<_, i64>(2)? == id && row.get::<_, i64>(3)? == Rank::fresh().get();
+            if is_it { read(row) } else { Ok(Found { seq: sequence(row)?, what: What::Passed }) }
+        };
         let mut placed = connection.prepare_cached(placed)?;
         let placed = placed.query_map(params![id, rank.get(), pos, seq, most], read)?;
         let mut fresh = connection.prepare_cached(fresh)?;
         let has_fresh = rank == Rank::of(State::Queued, PRIORITY_DEFAULT);
-        let fresh =
-            has_fresh.then(|| fresh.query_map(params![id, Rank::fresh().get(), seq, most], read)).transpose()?;
+        let fresh = has_fresh.then(|| fresh.query_map(params![id, seq], read_fresh)).transpose()?;
         for found in in_order(placed, fresh.into_iter().flatten()) {
             let is_full = self.seen >= jobs_max || (self.bytes >= bytes_max && self.ready.len() >= WINDOW_JOBS_SURE);
             if is_full {
                 return Ok(false);
             }
-            let Found { seq, job } = found?;
-            self.seen += 1;
+            let Found { seq, what } = found?;
             self.last = Some(Place { rank, seq });
-            match job {
-                Some((job, Ok(input))) => self.push(Ready { job: Arc::new(job), input }),
-                Some((job, Err(IsDamaged))) => self.damaged.push(job.id),
-                None => {}
+            self.seen += usize::from(!matches!(what, What::Passed));
+            match what {
+                What::Passed => self.stepped += 1,
+                What::Waiting(job, Ok(input)) => self.push(Ready { job: Arc::new(*job), input }),
+                What::Waiting(job, Err(IsDamaged)) => self.damaged.push(job.id),
+                What::NoRecord => {}
+            }
+            if self.stepped >= STEPS_MAX {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -170,22 +202,26 @@ impl Read {
 
 impl Found {
     fn read(row: &Row<'_>, connection: &Connection, shared: &Shared, inputs: Inputs) -> SqlResult<Self> {
-        let seq = Sequence::from_bits(row.get::<_, i64>(0)?.cast_unsigned());
+        let seq = sequence(row)?;
         let stored = Stored::read(row, |id| shared.name(id)).and_then(|stored| stored.with_past(connection));
         let input = || match inputs {
             Inputs::Along => rows::read_input(row, INPUT_AT, &shared.blobs),
             Inputs::Apart => input_apart(connection, shared, seq),
         };
         let read = stored.and_then(|stored| Ok((stored.job, input()?)));
-        let job = match read {
+        let what = match read {
             Err(error) if error.sqlite_error().is_none() => {
                 tracing::error!(%error, "a waiting job cannot be read and stays where it is");
-                None
+                What::NoRecord
             }
-            read => Some(read?),
+            read => read.map(|(job, input)| What::Waiting(Box::new(job), input))?,
         };
-        Ok(Self { seq, job })
+        Ok(Self { seq, what })
     }
+}
+
+fn sequence(row: &Row<'_>) -> SqlResult<Sequence> {
+    Ok(Sequence::from_bits(row.get::<_, i64>(0)?.cast_unsigned()))
 }
 
 /// An input by itself; one that cannot be read is damaged.

@@ -22,7 +22,7 @@ use crate::inbox::End;
 use crate::keys;
 use crate::memory::NEVER;
 use crate::operation::{Found, Operation};
-use crate::refill::refill;
+use crate::refill::{Refilled, refill};
 use crate::schema::free_bytes;
 use crate::shared::Shared;
 use crate::transaction::{Counts, Desk, Transaction};
@@ -52,8 +52,10 @@ pub(crate) struct Writer<'c> {
     pub(crate) damaged: BTreeSet<JobId>,
     /// When to look after due and damaged jobs again, after that failed.
     pub(crate) chores_at: Instant,
-    /// When to read the jobs of functions again that could not be read.
+    /// When to read the jobs of functions again that could not be read, or not to the end.
     pub(crate) read_at: Option<Instant>,
+    /// Functions of which this round has read as much as it may.
+    pub(crate) cut: BTreeSet<usize>,
 }
 
 /// What is to be committed.
@@ -145,6 +147,7 @@ impl Writer<'_> {
 
     /// One batch, and what keeps the house in order after it. An error is the end.
     pub(crate) fn round(&mut self, operations: Vec<Operation>) -> Result<(), Error> {
+        self.cut.clear();
         let mut effects = Effects::default();
         let units: usize = operations.iter().map(Operation::units).sum();
         let committed =
@@ -363,14 +366,23 @@ impl Writer<'_> {
             self.shared.memory().functions.iter_mut().for_each(|function| function.is_unreadable = false);
         }
         let mut wanting = self.shared.memory().wanting_refill(only_gaps);
+        wanting.retain(|function| !self.cut.contains(function));
         while let Some(function) = wanting.pop() {
             match refill(self.desk.connection, &self.shared, function) {
-                Ok(damaged) => self.damaged.extend(damaged),
+                Ok(Refilled { damaged, is_cut }) => {
+                    self.damaged.extend(damaged);
+                    self.cut.extend(is_cut.then_some(function));
+                }
                 Err(error) => self.leave_unread(function, &error),
             }
             if wanting.is_empty() {
                 wanting = self.shared.memory().wanting_refill(true);
+                wanting.retain(|function| !self.cut.contains(function));
             }
+        }
+        if !self.cut.is_empty() {
+            // Whatever waits for the writer comes first.
+            self.read_at = Some(Instant::now());
         }
     }
 

@@ -28,6 +28,10 @@ pub(crate) async fn run(global: &Global, logs: &Logs) -> Outcome {
     let page = client.get(&path).await?.json()?;
     let jobs = page.get("jobs").and_then(Value::as_array).cloned().unwrap_or_default();
     if jobs.is_empty() {
+        if let Some(function) = &logs.function {
+            // Is it one without jobs, or a name with a slip in it?
+            client.get(&format!("/v1/functions/{}", crate::verbs::jobs::percent(function))).await?;
+        }
         print::say("no jobs yet");
     }
     let (tell, started) = mpsc::unbounded_channel();

@@ -13,6 +13,9 @@ use crate::setup::{Setup, inline, job, name, until};
 
 /// Deeper than two windows.
 pub(crate) const DEEP: usize = 2500;
+/// More than four reads may step over.
+const HEAP: usize = 70_000;
+const HEAP_ROUNDS: u64 = 3;
 /// As many as may well wait for one moment.
 const FLOOD: usize = 100_000;
 /// They come due in some 200 steps. In one single step there would be one submit between them, or two.
@@ -77,6 +80,40 @@ async fn arrivals_go_when_their_jobs_have_moved_also_around_one_that_runs_long()
     assert!(count < 150 && oldest != held.1, "{count} of 501 arrivals are left");
     let t = t.kill();
     assert_eq!(t.lease("f", 2).await.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [first]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heap_of_jobs_that_moved_is_stepped_over_little_by_little() {
+    let t = Setup::new();
+    let first = t.submit(job("f")).await;
+    fill(&t, HEAP, |_| job("f")).await;
+    let last = t.submit(job("f")).await;
+    // The first one keeps all arrivals, and with them what moved out of them.
+    let page = async |cursor| {
+        let filter = Filter { states: vec![State::Queued], ..Filter::default() };
+        t.queue.list(&filter, cursor, 500).await.expect("lists")
+    };
+    let mut left = HEAP;
+    while left > 0 {
+        let mut cancels = JoinSet::new();
+        for id in page(None).await.jobs.iter().map(|job| job.id).filter(|id| ![first, last].contains(id)) {
+            let queue = Arc::clone(&t.queue);
+            cancels.spawn(async move { queue.cancel(id).await.map(drop) });
+            left -= 1;
+        }
+        assert!(!cancels.is_empty(), "{left} are not listed");
+        cancels.join_all().await.into_iter().for_each(|cancelled| cancelled.expect("it waits"));
+    }
+    let t = t.kill();
+    let mut leased = Vec::new();
+    until("both are leased", async || {
+        leased.extend(t.lease("f", 2).await.iter().map(|leased| leased.job.id));
+        leased.len() == 2
+    })
+    .await;
+    assert_eq!(leased, [first, last]);
+    let rounds = t.queue.commits().rounds;
+    assert!(rounds >= HEAP_ROUNDS, "the writer read all of it in {rounds} rounds");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,7 @@ fn each_exit_code_means_what_the_help_says() {
     let broken = server.home.join("broken.toml");
     std::fs::write(&broken, "[functions.x]\nexce = [\"cat\"]\n").expect("written");
     let broken = broken.display().to_string();
-    let cases: [(i32, &[&str]); 24] = [
+    let cases: [(i32, &[&str]); 27] = [
         (0, &["invoke", "good", "-d", "x"]),
         (0, &["invoke", "good", "-d", "x", "--wait", "30s"]),
         (1, &["invoke", "failing"]),
@@ -57,6 +57,10 @@ fn each_exit_code_means_what_the_help_says() {
         (3, &["invoke", "never-was"]),
         (3, &["jobs", "get", NOBODY]),
         (3, &["functions", "describe", "never-was"]),
+        (3, &["logs", "never-was"]),
+        (3, &["logs", "never-was", "-f"]),
+        // There is one by that name, and it has no jobs.
+        (0, &["logs", "ticks"]),
         (3, &["reload", "--data", "/nonexistent"]),
         (4, &["jobs", "cancel", &done]),
         (4, &["jobs", "result", &slow]),
@@ -208,5 +212,15 @@ fn following_ends_with_its_reader() {
         assert!(lines.next().expect("a line").expect("text").contains("tick"), "{verb:?}");
         drop(lines);
         assert_eq!(child.wait().expect("it ends").code(), Some(0), "{verb:?}");
+    }
+}
+
+#[test]
+fn a_slip_in_the_name_of_a_function_is_told_with_what_was_meant() {
+    let server = Server::start(&[("kvern.toml", MANIFEST)]);
+    for verb in [&["logs", "godo"][..], &["functions", "describe", "godo"]] {
+        let (code, stdout, said) = server.cli(verb);
+        assert_eq!((code, stdout.as_str()), (3, ""), "{verb:?}: {said}");
+        assert!(said.contains("did you mean `good`?"), "{verb:?}: {said}");
     }
 }

@@ -17,6 +17,9 @@ const CLIENTS: usize = 10;
 const BEAT: Duration = Duration::from_millis(20);
 /// Between two restarts so many more must be accepted, and after the last.
 const BETWEEN: usize = 750;
+/// A second, at least: of the stretches between restarts the middle one was this fast. The others may hold a restart, or
+/// what the tests beside this one do.
+const RATE_MIN: f64 = 400.0;
 /// For whatever is slow on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -38,6 +41,8 @@ struct Load {
     /// The id of each key.
     accepted: Mutex<BTreeMap<String, String>>,
     count: AtomicUsize,
+    /// When each was accepted.
+    accepted_at: Mutex<Vec<Instant>>,
     /// Nobody listened.
     refused: AtomicUsize,
     /// The connection broke before the answer had come.
@@ -63,6 +68,7 @@ impl Load {
             let key = format!("{name}-{number}");
             let id = self.send(http, &key);
             self.accepted.lock().expect("the list").insert(key, id);
+            self.accepted_at.lock().expect("the times").push(Instant::now());
             self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -101,6 +107,18 @@ impl Load {
             }
         });
         self.say(began.elapsed());
+        let rate = self.rate();
+        assert!(rate >= RATE_MIN, "only {rate:.0} requests a second were accepted: this was no load");
+    }
+
+    /// Requests accepted a second, in the middle one of the stretches by speed.
+    fn rate(&self) -> f64 {
+        let mut times = self.accepted_at.lock().expect("the times").clone();
+        times.sort();
+        let stretches = times.chunks_exact(BETWEEN).map(|times| times[BETWEEN - 1] - times[0]);
+        let mut rates: Vec<f64> = stretches.map(|took| BETWEEN as f64 / took.as_secs_f64()).collect();
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
     }
 
     fn met(&self) -> [usize; 3] {
