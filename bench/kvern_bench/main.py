@@ -21,6 +21,8 @@ from .settings import FULL, QUICK, Settings
 
 EXIT_OK, EXIT_BROKEN, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 WORK = install.BENCH / ".work"
+# A wait shorter than this is not worth a line.
+TOLD_SECONDS = 2.0
 PUBLISHED = install.REPOSITORY / "docs" / "benchmarks"
 
 
@@ -129,6 +131,9 @@ def run_case(bench: Bench, case: Case, number: int) -> Outcome:
     reason = bench.tools.reason(case.needs)
     if reason:
         return _told(Outcome(case.key, number, NOT_RUN, reason))
+    waited = disk.wait_until_calm(bench.work)
+    if waited > TOLD_SECONDS:
+        say(f"waited {waited:.0f} s for the disk to be done with the case before")
     try:
         with bench.private_directory(case.key):
             return _told(Outcome(case.key, number, OK, values=case.run(bench)))
