@@ -131,10 +131,10 @@ def run_case(bench: Bench, case: Case, number: int) -> Outcome:
     reason = bench.tools.reason(case.needs)
     if reason:
         return _told(Outcome(case.key, number, NOT_RUN, reason))
-    waited = disk.wait_until_calm(bench.work)
-    if waited > TOLD_SECONDS:
-        say(f"waited {waited:.0f} s for the disk to be done with the case before")
     try:
+        waited = disk.wait_until_calm(bench.work)
+        if waited > TOLD_SECONDS:
+            say(f"waited {waited:.0f} s for the disk to be done with the case before")
         with bench.private_directory(case.key):
             return _told(Outcome(case.key, number, OK, values=case.run(bench)))
     except Exception as failure:  # noqa: BLE001 - whatever went wrong, the other cases still run and the report says it
