@@ -24,7 +24,7 @@ pub use report::Report;
 /// From so many running jobs on, a kill counts as one in the middle of the work.
 pub const BUSY: u64 = 50;
 /// For whatever runs, or waits to run, once the clients have stopped.
-const FINISH: Duration = Duration::from_secs(300);
+pub const FINISH: Duration = Duration::from_secs(300);
 /// For a job to run again after a restart.
 const AGAIN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -37,12 +37,14 @@ pub struct Length {
     pub points: Option<usize>,
     /// What decides all draws.
     pub seed: u64,
+    /// How long everything may take to finish in the end.
+    pub finish: Duration,
 }
 
 // === impl Length ===
 
 impl Length {
-    /// The short form, or what `KILLS`, `POINTS` (a number, or `all`) and `SEED` say.
+    /// The short form, or what `KILLS`, `POINTS` (a number, or `all`), `SEED` and `FINISH` (seconds) say.
     ///
     /// # Panics
     /// If one of them is not a number.
@@ -57,6 +59,7 @@ impl Length {
             _ => number("POINTS").map_or(short.points, |points| usize::try_from(points).ok()),
         };
         let kills = number("KILLS").and_then(|kills| usize::try_from(kills).ok()).unwrap_or(short.kills);
-        Self { kills, points, seed: number("SEED").unwrap_or(short.seed) }
+        let finish = number("FINISH").map_or(short.finish, Duration::from_secs);
+        Self { kills, points, seed: number("SEED").unwrap_or(short.seed), finish }
     }
 }

@@ -53,6 +53,8 @@ pub struct Start<'a> {
     pub arguments: &'a [&'a str],
     /// A program and its arguments that start the server in their own place, as `strace -D` does.
     pub under: &'a [&'a str],
+    /// The binary, if it is not the one under test.
+    pub binary: Option<&'a Path>,
     /// The data directory, if it is to be elsewhere.
     pub data: Option<&'a Path>,
     /// Whether we listen, and pass it the socket, as systemd does.
@@ -69,20 +71,32 @@ pub const PASS_SOCKET: [&str; 4] = ["sh", "-c", "export LISTEN_PID=$$ LISTEN_FDS
 #[must_use]
 pub fn kvern() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(given) = std::env::var_os("KVERN_BIN") {
-            return PathBuf::from(given);
-        }
-        let own = std::env::current_exe().expect("a test has a path");
-        let folder = own.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "kvern"]);
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo runs").success(), "the binary cannot be built");
-        folder.join("kvern")
+    BINARY.get_or_init(|| match std::env::var_os("KVERN_BIN") {
+        Some(given) => PathBuf::from(given),
+        None => built("kvern", &[]),
     })
+}
+
+/// The same with the mistakes of `docs/decisions/0012-known-bad-variants.md` in it, built by `cargo build` here.
+///
+/// # Panics
+/// See [`kvern`].
+#[must_use]
+pub fn kvern_known_bad() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("kvern-known-bad", &["--features", "known-bad"]))
+}
+
+fn built(binary: &str, features: &[&str]) -> PathBuf {
+    let own = std::env::current_exe().expect("a test has a path");
+    let folder = own.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--package", "kvern", "--bin", binary]).args(features);
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo runs").success(), "{binary} cannot be built");
+    folder.join(binary)
 }
 
 /// A port that is free and that no client's own end takes: it lies below the kernel's range for those, and is given once.
@@ -136,7 +150,7 @@ impl Server {
         let way = Way {
             arguments: owned(start.arguments),
             under: owned(if start.passes_socket { &PASS_SOCKET } else { start.under }),
-            binary: kvern().to_owned(),
+            binary: start.binary.map_or_else(|| kvern().to_owned(), Path::to_owned),
             socket: start.passes_socket.then(|| TcpListener::bind(http.address).expect("a free port")),
         };
         let process = way.launch(&way.under, &home, &data, &http);
@@ -218,9 +232,10 @@ impl Server {
         self.until_ready()
     }
 
-    /// Starts it again without the program that it was started under.
+    /// Starts it again as it would be in life: the binary under test, without the program that it was started under.
     pub fn restart_alone(&mut self) {
         self.way.under.clear();
+        self.way.binary = kvern().to_owned();
         self.restart();
     }
 

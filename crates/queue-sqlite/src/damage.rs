@@ -6,10 +6,11 @@ use kvern_core::{Job, JobId, State};
 use kvern_queue::record;
 use rusqlite::Result as SqlResult;
 
-use crate::checksum::is_damage;
 use crate::effects::Effects;
 use crate::memory::Memory;
 use crate::redirect::{hold_back, place_of};
+use crate::rows;
+use crate::stuck::{self, Bad};
 use crate::transaction::{ResultRow, Transaction};
 
 /// A job that failed so.
@@ -17,13 +18,20 @@ use crate::transaction::{ResultRow, Transaction};
 pub(crate) struct Failed {
     function: usize,
     job: Job,
+    /// Its row cannot be written, and says that it is in this state.
+    stuck_in: Option<State>,
 }
 
 /// Fails those of these jobs that still wait.
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &BTreeSet<JobId>) -> SqlResult<Vec<Failed>> {
     let mut failed = Vec::new();
     for id in damaged {
-        let Ok(stored) = tx.find(*id)? else { continue };
+        let (key, bad) = (rows::key(*id), tx.shared.memory().bad(rows::key(*id)));
+        if bad == Some(Bad::Unreadable) || tx.shared.memory().stuck(*id).is_some() {
+            continue;
+        }
+        let stored = tx.find(*id).map_err(|error| stuck::note(tx, key, Bad::Unreadable, error))?;
+        let Ok(stored) = stored else { continue };
         let (function, mut job) = (usize::try_from(stored.function).unwrap_or(usize::MAX), stored.job);
         let from = job.state;
         if !matches!(from, State::Queued | State::Scheduled) || !hold_back(tx, function, &job) {
@@ -32,23 +40,22 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, damaged: &BTreeSet<JobId>) -> 
         if record::fail_damaged(&mut job, tx.now).is_err() {
             continue;
         }
-        match tx.move_job(function, from, &job, &ResultRow::default()) {
-            // Its row cannot even be written. The others' can, and what is due must not wait for it.
-            Err(error) if is_damage(&error) => {
-                tracing::error!(job_id = %id, %error, "a damaged job cannot be failed; `kvern doctor` says more");
-                continue;
-            }
-            moved => moved?,
+        if bad.is_none() {
+            let moved = tx.move_job(function, from, &job, &ResultRow::default());
+            moved.map_err(|error| stuck::note(tx, key, Bad::Unwritable, error))?;
         }
-        failed.push(Failed { function, job });
+        failed.push(Failed { function, job, stuck_in: bad.map(|_| from) });
     }
     Ok(failed)
 }
 
 /// After the commit.
 pub(crate) fn finish(failed: Vec<Failed>, memory: &mut Memory, effects: &mut Effects) {
-    for Failed { function, job } in failed {
+    for Failed { function, job, stuck_in } in failed {
         memory.hold_back(function, place_of(&job));
-        effects.moved.push((job.id, job.function, job.state));
+        effects.moved.push((job.id, job.function.clone(), job.state));
+        if let Some(from) = stuck_in {
+            memory.stick(function, from, job);
+        }
     }
 }

@@ -9,7 +9,8 @@ use rusqlite::{Result as SqlResult, params};
 use crate::effects::Effects;
 use crate::memory::{Memory, NEVER};
 use crate::rank::{Rank, in_index};
-use crate::rows::stored_time;
+use crate::rows::{self, stored_time};
+use crate::stuck::{self, Bad};
 use crate::sweep::limit;
 use crate::transaction::Transaction;
 use crate::window::Place;
@@ -53,8 +54,13 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> SqlResult<CameDue> {
         let next = if due.len() > share { due.pop().map(|(at, ..)| at) } else { next };
         came_due.next_due.push((function, next.map_or(NEVER, |at| UnixMs(at.cast_unsigned()))));
         for (_, id, priority) in due {
+            if tx.shared.memory().bad(rows::key(id)).is_some() {
+                // It fails in another round; what is due must not wait for it.
+                tx.shared.tell_damaged(tx.shared.memory().stuck(id).is_none().then_some(id));
+                continue;
+            }
             let rank = Rank::of(queued, priority);
-            queue(tx, id, rank)?;
+            queue(tx, id, rank).map_err(|error| stuck::note(tx, rows::key(id), Bad::Unwritable, error))?;
             tx.count_gone(function, State::Scheduled);
             tx.count_new(function, queued);
             came_due.jobs.push((function, id, rank));
@@ -74,7 +80,7 @@ fn first_scheduled(tx: &Transaction<'_, '_>, function: usize, most: usize) -> Sq
 }
 
 fn queue(tx: &Transaction<'_, '_>, id: JobId, rank: Rank) -> SqlResult<()> {
-    let values = params![crate::rows::key(id), rank.get(), stored_time(id.accepted_at())];
+    let values = params![rows::key(id), rank.get(), stored_time(id.accepted_at())];
     tx.run("UPDATE jobs SET rank = ?2, pos = ?3 WHERE seq = ?1", values)?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kvern_queue::Error;
+use rusqlite::ErrorCode;
 
 use crate::checksum::is_damage;
 use crate::full::is_full;
@@ -114,6 +115,9 @@ impl OpenError {
 
 /// What a failed statement means while the queue works.
 pub(crate) fn broken(error: &rusqlite::Error) -> Error {
+    if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) {
+        return Error::Busy(format!("another program has locked the database: {error}"));
+    }
     let what_to_try = if is_damage(error) { "; `kvern doctor` says what is damaged" } else { "" };
     Error::Broken(format!("{error}{what_to_try}"))
 }

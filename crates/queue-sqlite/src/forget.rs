@@ -10,6 +10,7 @@ use crate::keys;
 use crate::log;
 use crate::rank::{Rank, in_index};
 use crate::rows::stored_time;
+use crate::stuck::{self, Bad};
 use crate::sweep::limit;
 use crate::transaction::{Transaction, finished_bytes};
 
@@ -46,7 +47,7 @@ pub(crate) fn over_age(
     let more = found.len() > most;
     found.truncate(most);
     for job in &found {
-        forget(tx, function, job, files)?;
+        forget(tx, function, job, files).map_err(|error| stuck::note(tx, job.key, Bad::Unwritable, error))?;
     }
     keep_sequence(tx, found.len())?;
     Ok((found.len(), more))
@@ -74,7 +75,7 @@ pub(crate) fn over_size(
         if tx.finished_bytes(function) <= bytes_max {
             break;
         }
-        forget(tx, function, job, files)?;
+        forget(tx, function, job, files).map_err(|error| stuck::note(tx, job.key, Bad::Unwritable, error))?;
         gone += 1;
     }
     keep_sequence(tx, gone)?;
@@ -114,7 +115,11 @@ fn oldest(
             has_past: row.get(4)?,
         })
     })?;
-    rows.collect()
+    let mut found: Vec<Finished> = rows.collect::<SqlResult<_>>()?;
+    // What cannot be removed stays for ever, and must not keep all others.
+    let memory = tx.shared.memory();
+    found.retain(|job| memory.bad(job.key).is_none());
+    Ok(found)
 }
 
 fn forget(tx: &mut Transaction<'_, '_>, function: usize, job: &Finished, files: &mut Vec<PathBuf>) -> SqlResult<()> {

@@ -12,6 +12,8 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, ffi};
 use rustix::process::{Resource, getrlimit};
 
+use crate::schema::path_of;
+
 /// No write of SQLite is larger: a page, with the head of its frame.
 const WRITE_BYTES_MAX: u64 = 8 << 10;
 
@@ -23,9 +25,15 @@ pub(crate) fn is_full(error: &rusqlite::Error, database: &Path) -> bool {
         || (extended_code == Some(ffi::SQLITE_IOERR_WRITE) && may_not_grow(database))
 }
 
+/// Whether a sync failed, in whatever statement: what was written before it may be lost, and no later sync says so.
+pub(crate) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    let extended_code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(extended_code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
 /// [`is_full`] of a connection.
 pub(crate) fn is_full_for(error: &rusqlite::Error, connection: &Connection) -> bool {
-    is_full(error, Path::new(connection.path().unwrap_or_default()))
+    is_full(error, &path_of(connection))
 }
 
 fn may_not_grow(database: &Path) -> bool {

@@ -32,6 +32,7 @@ mod pause;
 mod private;
 mod redirect;
 mod settle;
+mod stuck;
 mod submit;
 
 // What it does by itself, or when a sweep asks.

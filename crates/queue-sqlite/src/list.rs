@@ -15,6 +15,9 @@ use crate::read::overlaid;
 use crate::rows::{Stored, stored_time};
 use crate::shared::Shared;
 
+/// Records by their ids.
+type Jobs = HashMap<JobId, Arc<Job>>;
+
 /// Places read at once from one stream.
 const STREAM_CHUNK: usize = 64;
 
@@ -51,13 +54,16 @@ pub(crate) fn page(
     let limit = limit.clamp(1, PAGE_JOBS_MAX);
     // As in `read::get`: the overlay first, then the rows, all of one moment.
     let running = running(shared);
+    let stuck = shared.memory().all_stuck();
     let snapshot = connection.unchecked_transaction()?;
-    let mut jobs = stored_jobs(&snapshot, shared, filter, before, limit + 1, &running)?;
+    let mut jobs = stored_jobs(&snapshot, shared, filter, before, limit + 1, (&running, &stuck))?;
     // With queued jobs the running ones come along, for they are stored so; alone they are few and in memory.
     if wants(filter, State::Running) && !wants(filter, State::Queued) {
         jobs.extend(running_jobs(&snapshot, shared, filter, before, &running)?);
-        jobs.sort_by_key(|job| std::cmp::Reverse(place(job)));
     }
+    let is_on_page = |job: &&Arc<Job>| filter.admits(job) && before.is_none_or(|before| place(job) < before);
+    jobs.extend(stuck.values().filter(is_on_page).map(|job| Job::clone(job)));
+    jobs.sort_by_key(|job| std::cmp::Reverse(place(job)));
     let is_whole = jobs.len() <= limit;
     jobs.truncate(limit);
     let next = jobs.last().filter(|_| !is_whole).map(|last| Cursor::after(filter, place(last)));
@@ -69,7 +75,7 @@ pub(crate) fn start(filter: &Filter, cursor: Option<&Cursor>) -> Result<Option<P
     cursor.map(|cursor| cursor.last(filter)).transpose()
 }
 
-fn running(shared: &Shared) -> HashMap<JobId, Arc<Job>> {
+fn running(shared: &Shared) -> Jobs {
     let memory = shared.memory();
     memory.running.iter().map(|(id, running)| (*id, Arc::clone(&running.job))).collect()
 }
@@ -84,7 +90,7 @@ fn stored_jobs(
     filter: &Filter,
     before: Option<Place>,
     most: usize,
-    running: &HashMap<JobId, Arc<Job>>,
+    (running, stuck): (&Jobs, &Jobs),
 ) -> SqlResult<Vec<Job>> {
     let mut streams = streams(shared, filter, before);
     let since = filter.since.map_or(i64::MIN, stored_time);
@@ -96,6 +102,9 @@ fn stored_jobs(
     while let Some(((_, key), at)) = heads.pop() {
         heads.extend(streams[at].next(connection, since, most)?.map(|head| (head, at)));
         let Some(stored) = Stored::find_by_key(connection, key, |function| shared.name(function))? else { continue };
+        if stuck.contains_key(&stored.job.id) {
+            continue;
+        }
         let job = overlay(stored.job, running);
         if filter.admits(&job) && before.is_none_or(|before| place(&job) < before) {
             jobs.push(job);
@@ -112,7 +121,7 @@ fn running_jobs(
     shared: &Shared,
     filter: &Filter,
     before: Option<Place>,
-    running: &HashMap<JobId, Arc<Job>>,
+    running: &Jobs,
 ) -> SqlResult<Vec<Job>> {
     let mut jobs = Vec::new();
     for job in running.values() {
@@ -127,7 +136,7 @@ fn running_jobs(
     Ok(jobs)
 }
 
-fn overlay(stored: Job, running: &HashMap<JobId, Arc<Job>>) -> Job {
+fn overlay(stored: Job, running: &Jobs) -> Job {
     let running = running.get(&stored.id).map(Arc::clone);
     overlaid(stored, running)
 }

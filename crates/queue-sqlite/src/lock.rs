@@ -1,8 +1,8 @@
 //! The lock: one server on one data directory.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -31,9 +31,19 @@ impl Lock {
     /// Takes the directory, or says who has it.
     pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(LOCK_FILE);
-        let failed = |source| OpenError::Directory { path: path.clone(), source };
+        loop {
+            let lock = Self::take_file(dir, &path)?;
+            // Whoever had it may have removed the file between our opening and our locking: then it locks nothing.
+            if lock.is_named(&path) {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn take_file(dir: &Path, path: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Directory { path: path.to_owned(), source };
         // Not truncated: until the lock is ours, the file says who has it.
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut file = opened.map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
@@ -48,6 +58,16 @@ impl Lock {
         // A full disk is no reason not to start: the lock holds without the number in it.
         let _ = write_pid(&mut file);
         Ok(Self(file))
+    }
+
+    fn is_named(&self, path: &Path) -> bool {
+        let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let ours = self.0.metadata().map(place);
+        let named = std::fs::metadata(path).map(place);
+        // One that cannot be looked at is not gone.
+        named
+            .as_ref()
+            .map_or_else(|error| error.kind() != ErrorKind::NotFound, |named| ours.is_ok_and(|ours| ours == *named))
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvern_core::limits::WORKER_LISTED_FOR;
-use kvern_core::{FunctionName, JobId, State, UnixMs};
+use kvern_core::{FunctionName, Job, JobId, State, UnixMs};
 use kvern_queue::{Error, FunctionStats, Stats, WorkerInfo};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::running::Running;
+use crate::stuck::{Bad, StuckCounts};
 use crate::waiters::Waiters;
 use crate::window::{Place, Ready, WINDOW_BYTES_MAX, Window};
 
@@ -30,6 +31,10 @@ pub(crate) struct Memory {
     pub(crate) functions: Vec<Function>,
     names: HashMap<FunctionName, usize>,
     pub(crate) running: HashMap<JobId, Running>,
+    /// Jobs that have failed though their rows say that they wait. See [`crate::stuck`].
+    pub(crate) stuck: HashMap<JobId, Arc<Job>>,
+    /// Keys of rows that are damaged.
+    pub(crate) bad: HashMap<i64, Bad>,
     pub(crate) waiters: Waiters,
     /// Lives of this queue.
     pub(crate) epoch: u64,
@@ -49,11 +54,14 @@ pub(crate) struct Function {
     /// As stored: running jobs count as queued.
     pub(crate) stored: FunctionStats,
     pub(crate) running: u64,
+    pub(crate) stuck: StuckCounts,
     pub(crate) window: Window,
     /// Its next jobs could not be read just now. Who waits for one does not ask for another try.
     pub(crate) is_unreadable: bool,
     /// When its next scheduled job is due; never later than that, but perhaps earlier.
     pub(crate) next_due: UnixMs,
+    /// When a job was last found expired and left to the sweep, and the first of those.
+    pub(crate) expired: Option<(UnixMs, Place)>,
     /// The serial of its last lease: whoever was served longest ago is next.
     pub(crate) served: u64,
 }
@@ -67,6 +75,8 @@ impl Memory {
             functions: Vec::new(),
             names: HashMap::new(),
             running: HashMap::new(),
+            stuck: HashMap::new(),
+            bad: HashMap::new(),
             waiters: Waiters::default(),
             epoch,
             serial: 0,
@@ -112,7 +122,17 @@ impl Memory {
         self.names.insert(name.clone(), index);
         let window = Window::new(stored.queued == 0);
         let next_due = if stored.scheduled == 0 { NEVER } else { UnixMs(0) };
-        self.functions.push(Function { name, stored, running: 0, window, is_unreadable: false, next_due, served: 0 });
+        self.functions.push(Function {
+            name,
+            stored,
+            running: 0,
+            stuck: StuckCounts::default(),
+            window,
+            is_unreadable: false,
+            next_due,
+            expired: None,
+            served: 0,
+        });
         index
     }
 
@@ -132,6 +152,19 @@ impl Memory {
     pub(crate) fn put_back(&mut self, index: usize, ready: Ready) {
         self.with_window(index, |window| window.put_back(ready));
         self.waiters.wake(index, 1);
+    }
+
+    /// A job of the window turned out to be expired: the sweep ends it.
+    pub(crate) fn leave_to_sweep(&mut self, index: usize, place: Place, now: UnixMs) {
+        let expired = &mut self.functions[index].expired;
+        *expired = Some(expired.map_or((now, place), |(at, first)| (at.max(now), first.min(place))));
+    }
+
+    /// A wall clock that has gone back since then may give such jobs their time again: the window reads them anew.
+    pub(crate) fn take_back_expired(&mut self, index: usize, now: UnixMs) {
+        if let Some((_, first)) = self.functions[index].expired.take_if(|(at, _)| now < *at) {
+            self.with_window(index, |window| window.gap(first));
+        }
     }
 
     /// Changes a window and keeps the sum of bytes right.
@@ -221,6 +254,9 @@ impl Memory {
 impl Function {
     /// The counts as the contract has them.
     pub(crate) fn stats(&self) -> FunctionStats {
-        FunctionStats { queued: self.stored.queued.saturating_sub(self.running), running: self.running, ..self.stored }
+        let queued = self.stored.queued.saturating_sub(self.running);
+        let mut stats = FunctionStats { queued, running: self.running, ..self.stored };
+        self.stuck.correct(&mut stats);
+        stats
     }
 }

@@ -87,6 +87,8 @@ impl SqliteQueue {
         make_dir(&dir)?;
         make_own_dir(&dir.join("blobs"))?;
         let lock = Lock::take(&dir)?;
+        // A backup or a restore may have been made here, or begun, since the look above.
+        check_place(&dir)?;
         let path = database(&dir);
         make_database(&path)?;
         let (connection, log, known) = match begin(&path) {

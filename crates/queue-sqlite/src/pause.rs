@@ -1,7 +1,7 @@
 //! Pause: no new leases of a function, also after a restart.
 
 use kvern_core::FunctionName;
-use kvern_queue::Error;
+use kvern_queue::{Error, KnownBad};
 use rusqlite::{Result as SqlResult, params};
 
 use crate::effects::Effects;
@@ -24,6 +24,7 @@ impl Step for Pause {
     fn apply(&self, tx: &mut Transaction<'_, '_>) -> SqlResult<Result<usize, Error>> {
         let function = tx.function(&self.function)?;
         let id = function.cast_signed() as i64;
+        assert!(!KnownBad::PanicInWriter.is_made(), "a mistake on purpose: the writer panics within a transaction");
         tx.run("UPDATE functions SET paused = ?2 WHERE id = ?1", params![id, self.paused])?;
         Ok(Ok(function))
     }

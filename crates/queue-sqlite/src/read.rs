@@ -67,7 +67,13 @@ impl Readers {
 /// The record of a job as it stands.
 pub(crate) fn get(connection: &Connection, shared: &Shared, id: JobId) -> SqlResult<Result<Job, Error>> {
     // The overlay first: what it shows has not ended before this look, and a row that has moved on since is right.
-    let running = shared.memory().running.get(&id).map(|running| Arc::clone(&running.job));
+    let (running, stuck) = {
+        let memory = shared.memory();
+        (memory.running.get(&id).map(|running| Arc::clone(&running.job)), memory.stuck(id))
+    };
+    if let Some(stuck) = stuck {
+        return Ok(Ok(Arc::unwrap_or_clone(stuck)));
+    }
     let found = Stored::find(connection, id, |function| shared.name(function))?;
     Ok(match found {
         None => Err(Error::UnknownJob(id)),

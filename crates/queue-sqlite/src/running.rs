@@ -63,14 +63,15 @@ impl Memory {
     ) -> Result<(Vec<Leased>, Vec<Moved>), Error> {
         let mut slots: Vec<usize> = ask.wants.iter().map(|want| want.slots).collect();
         let (mut leased, mut moved) = (Vec::new(), Vec::new());
+        wanted.iter().for_each(|index| self.take_back_expired(*index, now));
         while leased.len() < ask.max {
             let free = wanted.iter().enumerate().filter(|(at, _)| slots[*at] > 0);
             let ready = free.filter(|(_, index)| self.can_lease(**index));
             let longest_without = ready.min_by_key(|(_, index)| self.functions[**index].served);
             let Some((at, index)) = longest_without.map(|(at, index)| (at, *index)) else { break };
             let Some(ready) = self.with_window(index, |window| window.take()) else { break };
-            // An expired job leaves the window and waits for the sweep.
             if ready.job.expires_at.is_some_and(|expires_at| expires_at <= now) {
+                self.leave_to_sweep(index, ready.place(), now);
                 continue;
             }
             slots[at] -= 1;

@@ -3,10 +3,12 @@
 //! What makes a database invalid: a `user_version` above [`SCHEMA`]. Migrations run one by one, each in a transaction
 //! with the new version number; they are never edited once released.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Result as SqlResult};
+use rusqlite::{Connection, OpenFlags, Result as SqlResult, Row};
 
 use crate::error::OpenError;
 
@@ -80,6 +82,14 @@ fn set_up(connection: &Connection, cache_kib: i64) -> SqlResult<()> {
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// The file of a database. (What rusqlite says of it is only there where it is UTF-8.)
+pub(crate) fn path_of(connection: &Connection) -> PathBuf {
+    let sql = "SELECT file FROM pragma_database_list WHERE name = 'main'";
+    let read = |row: &Row<'_>| Ok(PathBuf::from(OsStr::from_bytes(row.get_ref(0)?.as_bytes()?)));
+    // A database that was opened from a file has one.
+    connection.query_row(sql, [], read).unwrap_or_default()
 }
 
 /// Bytes in free pages of the database: what forgotten jobs leave, and new ones take. A look at one page.

@@ -13,6 +13,7 @@ use crate::redirect::{hold_back, place_of};
 use crate::rows::{self, Stored, stored_time};
 use crate::settle::{finish_attempt, forget_attempt};
 use crate::shared::Answer;
+use crate::stuck::{self, Bad};
 use crate::transaction::{ResultRow, Transaction};
 
 /// Cleans up at most `limit` jobs.
@@ -76,18 +77,27 @@ fn expire(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned)
         rows.collect::<SqlResult<_>>()?
     };
     for key in keys {
+        let bad = tx.shared.memory().bad(key);
+        if bad == Some(Bad::Unreadable) {
+            continue;
+        }
         let found = match Stored::find_by_key(tx.desk.connection, key, |function| tx.shared.name(function)) {
             // A row that is no record must not hold up leases that ran out, nor the expiry of others.
             Err(error) if error.sqlite_error().is_none() => {
                 tracing::error!(%error, "a job that expires cannot be read and stays where it is");
                 continue;
             }
-            found => found?,
+            found => found.map_err(|error| stuck::note(tx, key, Bad::Unreadable, error))?,
         };
         let Some(Stored { mut job, function, .. }) = found else { continue };
         let function = usize::try_from(function).unwrap_or(usize::MAX);
         let from = job.state;
         if !record::is_expired(&job, tx.now) || runs(tx, job.id) {
+            continue;
+        }
+        if bad.is_some() {
+            // It fails all the same, as damaged.
+            tx.shared.tell_damaged(tx.shared.memory().stuck(job.id).is_none().then_some(job.id));
             continue;
         }
         if *left == 0 {
@@ -97,7 +107,8 @@ fn expire(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned)
         if record::expire(&mut job, tx.now).is_err() || !hold_back(tx, function, &job) {
             continue;
         }
-        tx.move_job(function, from, &job, &ResultRow::default())?;
+        let moved = tx.move_job(function, from, &job, &ResultRow::default());
+        moved.map_err(|error| stuck::note(tx, key, Bad::Unwritable, error))?;
         *left -= 1;
         cleaned.swept.expired += 1;
         cleaned.expired.push((function, job));
@@ -115,13 +126,19 @@ fn rescue(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned)
     cleaned.swept.more |= overdue.len() > *left;
     overdue.truncate(*left);
     for (function, mut job, is_long) in overdue {
+        let key = rows::key(job.id);
+        if tx.shared.memory().bad(key).is_some() {
+            // Nothing can be kept of it. The next life finds it waiting, and its input damaged.
+            continue;
+        }
         job.cancel_requested |= tx.cancelled.contains(&job.id);
         let is_cancelled = job.cancel_requested;
         if let Err(error) = record::interrupt(&mut job, tx.now) {
             return Ok(Err(error));
         }
-        tx.move_job(function, State::Running, &job, &ResultRow::default())?;
-        forget_attempt(tx, rows::key(job.id), is_long, is_cancelled)?;
+        let moved = tx.move_job(function, State::Running, &job, &ResultRow::default());
+        moved.map_err(|error| stuck::note(tx, key, Bad::Unwritable, error))?;
+        forget_attempt(tx, key, is_long, is_cancelled)?;
         tx.ended.insert(job.id);
         *left -= 1;
         cleaned.swept.rescued += 1;

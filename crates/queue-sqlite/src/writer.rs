@@ -17,7 +17,7 @@ use crate::damage;
 use crate::due::{self, CameDue};
 use crate::effects::Effects;
 use crate::error::broken;
-use crate::full::is_full_for;
+use crate::full::{is_failed_sync, is_full_for};
 use crate::inbox::End;
 use crate::keys;
 use crate::memory::NEVER;
@@ -81,6 +81,9 @@ enum Spoiled {
     Operation(usize, rusqlite::Error),
     /// What the writer does by itself failed before the commit.
     Chores(rusqlite::Error),
+    /// The transaction could not begin, or what its operations add up to could not be written: no one of them is at fault,
+    /// and it failed before the commit.
+    Whole(rusqlite::Error),
     /// The disk is full.
     Full,
     /// The commit failed: what is on the disk is unknown.
@@ -155,6 +158,10 @@ impl Writer<'_> {
         committed?;
         self.refill(false);
         self.shared.memory().waiters.wake_behind();
+        if KnownBad::AckBeforeCommit.is_made() {
+            // The transaction is still open, and the log cannot be copied beside it.
+            return Ok(());
+        }
         self.log.copy_if_long(self.desk.connection, &self.shared.commits)
     }
 
@@ -169,6 +176,7 @@ impl Writer<'_> {
         };
         let mut batch = Batch { operations, refused, no_room };
         loop {
+            let bad_rows = self.shared.memory().bad.len();
             match self.transact(&batch) {
                 Ok(committed) => {
                     if committed.did_chores {
@@ -178,6 +186,10 @@ impl Writer<'_> {
                     return Ok(());
                 }
                 Err(Spoiled::Full) => self.make_room(&mut batch),
+                // Damage was met at a job, and noted: the next try passes over that one.
+                Err(Spoiled::Operation(..) | Spoiled::Chores(_)) if self.shared.memory().bad.len() > bad_rows => {
+                    continue;
+                }
                 Err(Spoiled::Operation(at, error)) => {
                     let error = broken(&error);
                     tracing::error!(%error, "an operation failed in the store");
@@ -188,6 +200,7 @@ impl Writer<'_> {
                     tracing::error!(%error, "due or damaged jobs cannot be moved; trying again later");
                     self.put_chores_off();
                 }
+                Err(Spoiled::Whole(error)) => self.refuse_whole(&mut batch, &error),
                 Err(Spoiled::Commit(_)) if KnownBad::RetryFailedSync.is_made() => {
                     let _ = self.roll_back(self.desk.functions_stored);
                 }
@@ -228,7 +241,7 @@ impl Writer<'_> {
                 Err(error) => Err(full_or(error, self.desk.connection, Spoiled::Commit)),
             }
         });
-        if let Err(Spoiled::Full | Spoiled::Operation(..) | Spoiled::Chores(_)) = &committed {
+        if !matches!(&committed, Ok(_) | Err(Spoiled::Commit(_))) {
             self.roll_back(functions_stored).map_err(Spoiled::Commit)?;
         }
         committed
@@ -238,7 +251,7 @@ impl Writer<'_> {
         let connection = self.desk.connection;
         let damaged = &self.damaged;
         let does_chores = self.chores_at <= Instant::now();
-        let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(Spoiled::Commit)?;
+        let mut tx = Transaction::begin(&mut self.desk, &self.shared).map_err(Spoiled::Whole)?;
         tx.no_room.clone_from(&batch.no_room);
         let (mut came_due, mut failed) = (None, Vec::new());
         if does_chores {
@@ -258,7 +271,7 @@ impl Writer<'_> {
             });
         }
         let sums = tx.write_sums().and_then(|counts| Ok((counts, keys::write(&mut tx)?)));
-        let (counts, keys) = sums.map_err(|error| full_or(error, connection, Spoiled::Commit))?;
+        let (counts, keys) = sums.map_err(|error| full_or(error, connection, Spoiled::Whole))?;
         Ok(Committed { did_chores: does_chores, came_due, failed, counts, keys, found })
     }
 
@@ -283,6 +296,19 @@ impl Writer<'_> {
         for (operation, why) in batch.operations.into_iter().zip(batch.refused) {
             let why = why.unwrap_or_else(|| Error::Broken("not applied".to_owned()));
             operation.end(Err(why), &mut memory, effects);
+        }
+    }
+
+    /// Nothing of the batch is stored. Its chores may be what is at fault, and whoever waits for an answer is worth a try
+    /// without them.
+    fn refuse_whole(&mut self, batch: &mut Batch, error: &rusqlite::Error) {
+        tracing::error!(%error, "a batch cannot be written; nothing of it is stored");
+        if self.has_chores() {
+            return self.put_chores_off();
+        }
+        let why = broken(error);
+        for no in batch.refused.iter_mut().filter(|no| no.is_none()) {
+            *no = Some(why.clone());
         }
     }
 
@@ -386,10 +412,18 @@ impl Writer<'_> {
     }
 }
 
+/// What an error before the commit means. A large transaction writes to the log before its end, and the first write after
+/// the log was begun anew syncs it: that is as fatal as the sync of a commit.
 fn full_or(
     error: rusqlite::Error,
     connection: &Connection,
     otherwise: impl FnOnce(rusqlite::Error) -> Spoiled,
 ) -> Spoiled {
-    if is_full_for(&error, connection) { Spoiled::Full } else { otherwise(error) }
+    if is_full_for(&error, connection) {
+        Spoiled::Full
+    } else if is_failed_sync(&error) {
+        Spoiled::Commit(error)
+    } else {
+        otherwise(error)
+    }
 }

@@ -23,12 +23,20 @@ pub enum KnownBad {
     WallClockLeases,
     /// Attempts, failures, strikes and interruptions are not counted.
     NoAttemptCounter,
+    /// The writer panics when a function is paused, in the middle of a transaction.
+    PanicInWriter,
 }
 
 impl KnownBad {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::AckBeforeCommit, Self::RetryFailedSync, Self::NoFencing, Self::WallClockLeases, Self::NoAttemptCounter];
+    pub const ALL: [Self; 6] = [
+        Self::AckBeforeCommit,
+        Self::RetryFailedSync,
+        Self::NoFencing,
+        Self::WallClockLeases,
+        Self::NoAttemptCounter,
+        Self::PanicInWriter,
+    ];
 
     /// What it is called in [`VARIABLE`].
     #[must_use]
@@ -39,6 +47,7 @@ impl KnownBad {
             Self::NoFencing => "no_fencing",
             Self::WallClockLeases => "wall_clock_leases",
             Self::NoAttemptCounter => "no_attempt_counter",
+            Self::PanicInWriter => "panic_in_writer",
         }
     }
 

@@ -1,21 +1,21 @@
 //! What the judge looks at, gathered once the clients have stopped and nothing runs any more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::FINISH;
 use super::clients::Crowd;
 use super::functions::{BRIEF_KEEP, SOON};
 use crate::history::{Evidence, Millis, Record, now, witness};
 use crate::http::Http;
 use crate::server::Server;
-use crate::wait::until_within;
+use crate::wait::within;
 
 /// Results that are fetched; of more, every second, third … one is.
 const RESULTS_MAX: usize = 1000;
 
-/// Waits until everything that can finish has finished.
-pub(super) fn quiet(http: &Http) {
-    until_within(FINISH, "every job to finish", || {
+/// Waits until everything that can finish has finished. False if it does not.
+pub(super) fn quiet(http: &Http, finish: Duration) -> bool {
+    let finished = within(finish, || {
         let functions = http.get("/v1/functions").json();
         let is_quiet = functions["functions"].as_array()?.iter().all(|function| {
             let jobs = &function["jobs"];
@@ -24,9 +24,10 @@ pub(super) fn quiet(http: &Http) {
         });
         is_quiet.then_some(())
     });
+    finished.is_some()
 }
 
-/// Everything that is known. The server is [`quiet`].
+/// Everything that is known. The server is [`quiet`], or it does not end what it began.
 ///
 /// # Panics
 /// If the functions wrote what they cannot have written, or the server does not give what it lists.

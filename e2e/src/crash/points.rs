@@ -67,8 +67,8 @@ pub fn kills_at_every_write(length: Length) -> Report {
     let later = sniper.all("at work", Sniper::life);
     sniper.lives.push(now());
     sniper.server.restart();
-    evidence::quiet(&crowd.client.http);
-    let mut report = Report::judge("kills at every write", &sniper.server, &crowd, &sniper.lives);
+    let is_quiet = evidence::quiet(&crowd.client.http, length.finish);
+    let mut report = Report::judge("kills at every write", &sniper.server, &crowd, &sniper.lives, is_quiet);
     report.kills = sniper.kills;
     report.row("kills", sniper.kills.to_string());
     report.row("points of a first start", first);

@@ -40,13 +40,14 @@ pub(super) struct Times(Vec<Duration>);
 // === impl Report ===
 
 impl Report {
-    /// Judges what is known of a server that is quiet.
-    pub(super) fn judge(title: &'static str, server: &Server, crowd: &Crowd, lives: &[Millis]) -> Self {
+    /// Judges what is known of a server that is quiet, as all of them are in the end.
+    pub(super) fn judge(title: &'static str, server: &Server, crowd: &Crowd, lives: &[Millis], is_quiet: bool) -> Self {
         let evidence = gather(server, crowd, lives);
         let violations = check::check(&evidence);
         let (first, others) = violations.split_at(violations.len().min(SHOWN_MAX));
         let mut wrong: Vec<String> = first.iter().map(|violation| about(violation, &evidence)).collect();
         wrong.extend(others.iter().map(ToString::to_string));
+        wrong.extend((!is_quiet).then(|| "jobs run or wait to run, and do not come to an end".to_owned()));
         wrong.extend(damaged(crowd).iter().map(|job| format!("the input of {job} is not what was sent")));
         let (kills, busy, rows) = (lives.len() - 1, 0, Vec::new());
         let (function_again, server_again) = (Duration::ZERO, Duration::ZERO);

@@ -5,7 +5,7 @@ mod clock_jump;
 mod failed_sync;
 mod fill;
 mod hung;
-mod load;
+pub(crate) mod load;
 mod lying_disk;
 mod power_cut;
 mod read_only;

@@ -5,6 +5,7 @@ mod cli;
 mod console;
 mod dev;
 mod disk;
+mod known_bad;
 mod main_path;
 mod nice;
 mod running_dev;

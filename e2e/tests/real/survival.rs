@@ -17,3 +17,4 @@ mod runaways;
 mod socket;
 mod stopped;
 mod versions;
+mod writer_panic;

@@ -1,5 +1,6 @@
 //! Copying: into a new directory, synced, with checksums taken on the way.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -67,6 +68,17 @@ pub(crate) fn make_target(dir: &Path) -> Result<(), BackupError> {
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Whether nothing has come into the directory of a copy but its lock, and the folder that a server makes before it looks at
+/// the lock.
+pub(crate) fn check_still_empty(dir: &Path) -> Result<(), BackupError> {
+    let entries = fs::read_dir(dir).map_err(|error| BackupError::of_io("read", dir, error))?;
+    let may_be_there = |name: &OsStr| name == LOCK_FILE || name == "blobs";
+    if entries.flatten().all(|entry| may_be_there(&entry.file_name())) {
+        return Ok(());
+    }
+    Err(BackupError::NotEmpty { dir: dir.to_owned(), what: what_is_in(dir) })
 }
 
 fn what_is_in(dir: &Path) -> &'static str {

@@ -17,6 +17,7 @@ use crate::backup::label::{FORMAT, Label};
 use crate::check::{have_data, known_schema};
 use crate::finding::Finding;
 use crate::hold::Hold;
+use crate::lock::{LOCK_FILE, Lock};
 use crate::queue::database;
 use crate::schema;
 
@@ -36,8 +37,10 @@ pub struct Made {
     pub findings: Vec<Finding>,
 }
 
-/// Removes what was begun unless it is finished.
+/// Removes what was begun unless it is finished. It has the lock of the directory: what is removed is no server's.
+#[derive(Debug)]
 pub(crate) struct Begun {
+    _lock: Lock,
     dir: PathBuf,
     is_ours: bool,
     is_finished: bool,
@@ -82,6 +85,8 @@ pub fn create(data: &Path, dir: &Path, hears: Hears<'_>) -> Result<Made, BackupE
         jobs,
     };
     label.write(dir)?;
+    // No server works in a backup: its label says what it is, to one that has just opened the file too.
+    let _ = fs::remove_file(dir.join(LOCK_FILE));
     begun.finish()?;
     Ok(Made { label, findings: copied.findings })
 }
@@ -193,7 +198,14 @@ impl Begun {
     pub(crate) fn begin(dir: &Path) -> Result<Self, BackupError> {
         let is_ours = !dir.exists();
         copy::make_target(dir)?;
-        Ok(Self { dir: dir.to_owned(), is_ours, is_finished: false })
+        Self::hold(dir, is_ours)
+    }
+
+    /// Takes a directory that was empty a moment ago. If a server was quicker, everything there is that server's.
+    fn hold(dir: &Path, is_ours: bool) -> Result<Self, BackupError> {
+        let lock = Lock::take(dir)?;
+        copy::check_still_empty(dir)?;
+        Ok(Self { _lock: lock, dir: dir.to_owned(), is_ours, is_finished: false })
     }
 
     /// All of it is there, and so is its name.
@@ -215,12 +227,47 @@ impl Drop for Begun {
         for name in [PARTIAL, "queue.partial-journal", "queue.partial-wal", "queue.partial-shm", "backup.partial"] {
             let _ = fs::remove_file(self.dir.join(name));
         }
-        for name in ["queue.db", crate::lock::LOCK_FILE] {
-            let _ = fs::remove_file(self.dir.join(name));
-        }
+        let _ = fs::remove_file(self.dir.join("queue.db"));
         let _ = fs::remove_dir_all(self.dir.join("blobs"));
+        let _ = fs::remove_file(self.dir.join(LOCK_FILE));
         if self.is_ours {
             let _ = fs::remove_dir(&self.dir);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvern_queue::Clock;
+
+    use super::*;
+    use crate::open::Options;
+    use crate::queue::SqliteQueue;
+
+    fn start(dir: &Path) -> Result<std::sync::Arc<SqliteQueue>, crate::error::OpenError> {
+        SqliteQueue::open(Options { dir: dir.to_owned(), clock: Clock::manual(UnixMs(1)) })
+    }
+
+    #[test]
+    fn a_server_that_was_quicker_keeps_what_it_made() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        copy::make_target(dir.path()).expect("it is empty");
+        let queue = start(dir.path()).expect("it starts");
+        assert!(Begun::hold(dir.path(), true).is_err(), "a server works there");
+        assert!(database(dir.path()).exists() && dir.path().join(LOCK_FILE).exists(), "its files are gone");
+        queue.crash();
+        let refused = Begun::hold(dir.path(), true);
+        assert!(matches!(refused, Err(BackupError::NotEmpty { .. })), "a server worked there");
+        assert!(database(dir.path()).exists(), "its database is gone");
+    }
+
+    #[test]
+    fn nobody_starts_where_something_was_begun() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let begun = Begun::begin(dir.path()).expect("it is empty");
+        assert!(start(dir.path()).is_err(), "the directory is taken");
+        drop(begun);
+        // What that start made before it looked at the lock is gone too, and the directory is as before.
+        assert!(fs::read_dir(dir.path()).expect("it is there").next().is_none());
     }
 }

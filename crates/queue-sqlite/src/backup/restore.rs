@@ -9,7 +9,6 @@ use crate::backup::error::BackupError;
 use crate::backup::files::copy_files;
 use crate::backup::label::Label;
 use crate::finding::Finding;
-use crate::lock::Lock;
 use crate::queue::database;
 
 /// A backup that was restored.
@@ -28,7 +27,6 @@ pub struct Restored {
 pub fn restore(backup: &Path, dir: &Path, hears: Hears<'_>) -> Result<Restored, BackupError> {
     let label = Label::read(backup)?;
     let begun = Begun::begin(dir)?;
-    let lock = Lock::take(dir)?;
     let (from, partial) = (database(backup), dir.join(PARTIAL));
     let mut done = 0;
     let told = &mut |bytes| {
@@ -47,6 +45,5 @@ pub fn restore(backup: &Path, dir: &Path, hears: Hears<'_>) -> Result<Restored, 
     fs::rename(&partial, database(dir)).map_err(|error| BackupError::of_io("name", &partial, error))?;
     sync_dir(dir)?;
     begun.finish()?;
-    drop(lock);
     Ok(Restored { label, findings: copied.findings })
 }

@@ -11,7 +11,7 @@ use super::entry::{Key, decode, place, run_at};
 use super::filter::{Filter, Filters};
 use super::sort::Sorting;
 use super::{CHUNK, Keys, Young};
-use crate::schema::open_reader;
+use crate::schema::{open_reader, path_of};
 
 /// Threads that read filters at a start.
 const READERS_MAX: usize = 8;
@@ -50,7 +50,7 @@ fn newest(connection: &Connection) -> SqlResult<BTreeMap<i64, i64>> {
 
 /// The filters of these runs, read on several threads: the pages lie anywhere, and each may be a wait for the disk.
 fn filters(connection: &Connection, runs: &[i64]) -> SqlResult<Filters> {
-    let path = Path::new(connection.path().unwrap_or_default());
+    let path = &path_of(connection);
     let mut filters = Filters::default();
     std::thread::scope(|scope| {
         let (sender, read) = mpsc::sync_channel(READERS_MAX);

@@ -1,20 +1,27 @@
 //! Backlogs deeper than the window: order, fairness between due jobs and submits, and lists over all of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kvern_core::State;
-use kvern_queue::{Filter, NewJob, Queue, Settlement};
+use kvern_queue::{Ask, Filter, NewJob, Queue, Settlement, Want};
+use kvern_queue_sqlite::SqliteQueue;
 use tokio::task::JoinSet;
 
-use crate::setup::{Setup, inline, job, until};
+use crate::setup::{Setup, inline, job, name, until};
 
 /// Deeper than two windows.
 pub(crate) const DEEP: usize = 2500;
+/// As many as may well wait for one moment.
+const FLOOD: usize = 100_000;
+/// They come due in some 200 steps. In one single step there would be one submit between them, or two.
+const SUBMITS_BETWEEN: usize = 40;
 
 pub(crate) async fn fill(t: &Setup, count: usize, make: impl Fn(usize) -> NewJob) {
     let mut submits = JoinSet::new();
     for at in 0..count {
-        let (queue, job) = (std::sync::Arc::clone(&t.queue), make(at));
+        let (queue, job) = (Arc::clone(&t.queue), make(at));
         submits.spawn(async move { queue.submit(job).await.map(drop) });
     }
     for submitted in submits.join_all().await {
@@ -117,6 +124,49 @@ async fn jobs_due_at_once_do_not_hold_up_submits() {
     assert_eq!(t.lease("other", 1).await.len(), 1);
     until("all are queued", async || t.queue.stats().functions[0].1.scheduled == 0).await;
     assert_eq!(t.queue.stats().functions[0].1.queued, DEEP as u64 - 1);
+}
+
+/// Submits one job of a function after the other until told to stop. Gives what `look` saw after each.
+pub(crate) async fn submit_on_and_on<T>(
+    queue: Arc<SqliteQueue>,
+    function: &str,
+    stop: Arc<AtomicBool>,
+    look: impl Fn() -> T,
+) -> Vec<T> {
+    let mut seen = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        queue.submit(job(function)).await.expect("there is room");
+        seen.push(look());
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_jobs_due_at_once_all_start_and_hold_up_no_submit() {
+    let t = Setup::new();
+    let due_at = t.clock.now().after(Duration::from_secs(60));
+    fill(&t, FLOOD, |_| NewJob { not_before: Some(due_at), ..job("f") }).await;
+    let (queue, stop) = (Arc::clone(&t.queue), Arc::new(AtomicBool::new(false)));
+    let looked_at = Arc::clone(&queue);
+    let waits_for_its_time =
+        move || looked_at.stats().functions.iter().find(|f| f.0 == name("f")).map(|f| f.1.scheduled);
+    let submits = tokio::spawn(submit_on_and_on(queue, "other", Arc::clone(&stop), waits_for_its_time));
+
+    t.clock.advance(Duration::from_secs(60));
+    let mut started = 0;
+    while started < FLOOD {
+        let wants = vec![Want { function: name("f"), slots: 512 }];
+        let ask = Ask { worker: "tester".to_owned(), wants, max: 512, wait: Duration::from_secs(60) };
+        let leased = t.queue.lease(ask).await.expect("it is open");
+        assert!(!leased.is_empty(), "only {started} of {FLOOD} started");
+        started += leased.len();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let left = submits.await.expect("no panic");
+    assert_eq!(started, FLOOD);
+    // While they were queued, a step at a time, submits came between the steps.
+    let between = left.iter().flatten().filter(|left| (1..FLOOD as u64).contains(*left)).count();
+    assert!(between >= SUBMITS_BETWEEN, "{between} of {} submits were acknowledged while jobs came due", left.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use kvern_core::{FailureCode, State};
-use kvern_queue::{Ask, Error, NewJob, Payload, Queue, Want};
+use kvern_core::{FailureCode, JobId, Keep, State};
+use kvern_queue::{Ask, Error, Filter, NewJob, Payload, Queue, Want};
 
 use crate::backlog::{DEEP, fill};
-use crate::setup::{Setup, inline, job, name, open};
+use crate::setup::{Setup, inline, job, name, open, until};
+
+const PAGE: usize = 4096;
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn a_damaged_input_fails_its_job_and_no_other() {
@@ -135,8 +139,111 @@ async fn a_record_that_cannot_be_read_holds_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_expires_and_cannot_be_read_holds_up_no_other() {
+    let t = Setup::new();
+    let hurried = || NewJob { expires_at: Some(t.clock.now().after(MINUTE)), ..job("f") };
+    let (bad, good) = (t.submit(hurried()).await, t.submit(hurried()).await);
+    let (database, clock, dir) = t.stop().await;
+    let key = bad.sequence().get().cast_signed();
+    assert_eq!(database.execute("UPDATE jobs SET tags = '{' WHERE seq = ?1", [key]).expect("damages it"), 1);
+    drop(database);
+    let t = Setup { queue: open(dir.path(), &clock), clock, dir };
+    t.clock.advance(MINUTE);
+    assert_eq!(t.queue.sweep(&Vec::new(), 10).await.expect("it sweeps").expired, 1);
+    assert_eq!(t.state(good).await, State::Failed);
+}
+
+/// A job whose input goes over several pages, the first of which names no next one that there is.
+async fn with_a_page_that_cannot_be_read(t: Setup, new: NewJob) -> (Setup, JobId) {
+    let id = t.submit(NewJob { input: Payload::Inline(vec![b'p'; 5 * PAGE].into()), ..new }).await;
+    let (database, clock, dir) = t.stop().await;
+    drop(database);
+    let path = dir.path().join("queue.db");
+    let mut bytes = std::fs::read(&path).expect("the database");
+    let page = bytes.chunks_mut(PAGE).find(|page| page[4..PAGE / 2].iter().all(|byte| *byte == b'p')).expect("a page");
+    page[..4].fill(0xff);
+    std::fs::write(&path, bytes).expect("writes");
+    (Setup { queue: open(dir.path(), &clock), clock, dir }, id)
+}
+
+async fn assert_failed_as_damaged(t: &Setup, id: JobId) {
+    until("the job fails", async || t.state(id).await == State::Failed).await;
+    let error = t.queue.get(id).await.expect("it is shown").error.expect("it says why");
+    assert_eq!(error.code, FailureCode::Damaged);
+    let failed = Filter { states: vec![State::Failed], ..Filter::default() };
+    for filter in [failed, Filter::default()] {
+        let page = t.queue.list(&filter, None, 100).await.expect("lists");
+        let listed: Vec<_> = page.jobs.iter().filter(|job| job.id == id).map(|job| job.state).collect();
+        assert_eq!(listed, [State::Failed], "{filter:?}");
+    }
+    let counts = t.queue.stats().functions.iter().find(|(function, _)| *function == name("f")).expect("counts").1;
+    assert_eq!((counts.scheduled, counts.failed), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_cannot_be_read_fails_its_job_and_the_others_of_its_function_run() {
+    let t = Setup::new();
+    let before = t.submit(job("f")).await;
+    let (t, bad) = with_a_page_that_cannot_be_read(t, job("f")).await;
+    let behind = t.submit(job("f")).await;
+    let mut ran = Vec::new();
+    until("the others are leased", async || {
+        ran.extend(t.lease("f", 9).await.iter().map(|leased| leased.job.id));
+        ran.len() >= 2
+    })
+    .await;
+    assert_eq!(ran, [before, behind]);
+    assert_failed_as_damaged(&t, bad).await;
+    // A person's word cannot be written either, and says so.
+    assert!(t.queue.cancel(bad).await.is_err() && t.queue.retry(bad).await.is_err());
+    let t = t.kill();
+    until("the damage is found again", async || {
+        t.lease("f", 0).await.is_empty() && t.state(bad).await == State::Failed
+    })
+    .await;
+    assert_failed_as_damaged(&t, bad).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_cannot_be_read_keeps_no_other_job_from_coming_due_or_expiring() {
+    for expires in [false, true] {
+        let t = Setup::new();
+        let later = Some(t.clock.now().after(MINUTE));
+        let new = |function: &str| match expires {
+            true => NewJob { expires_at: later, not_before: Some(t.clock.now().after(HOUR)), ..job(function) },
+            false => NewJob { not_before: later, ..job(function) },
+        };
+        let (bad, good) = (new("f"), new("g"));
+        let (t, bad) = with_a_page_that_cannot_be_read(t, bad).await;
+        let good = t.submit(good).await;
+        t.clock.advance(MINUTE);
+        if expires {
+            assert_eq!(t.queue.sweep(&Vec::new(), 10).await.expect("it sweeps").expired, 1);
+            assert_eq!(t.state(good).await, State::Failed);
+        } else {
+            assert_eq!(t.lease("g", 9).await.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [good]);
+        }
+        assert_failed_as_damaged(&t, bad).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_cannot_be_read_keeps_no_other_job_from_being_forgotten() {
+    let t = Setup::new();
+    let bad = NewJob { input: Payload::Inline(vec![b'p'; 5 * PAGE].into()), ..job("f") };
+    let bad = t.submit(bad).await;
+    t.queue.cancel(bad).await.expect("it waits");
+    let (t, _) = with_a_page_that_cannot_be_read(t, job("other")).await;
+    let good = t.submit(job("f")).await;
+    t.queue.cancel(good).await.expect("it waits");
+    let at_once = vec![(name("f"), Keep { succeeded: Duration::ZERO, failed: Duration::ZERO, ..Keep::default() })];
+    t.queue.sweep(&at_once, 10).await.expect("it sweeps");
+    assert!(matches!(t.queue.get(good).await, Err(Error::UnknownJob(_))), "it is kept");
+    t.queue.get(bad).await.expect("it cannot be removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_that_cannot_be_read_hold_up_no_other_function_and_no_processor() {
-    const PAGE: usize = 4096;
     let t = Setup::new();
     t.submit(NewJob { input: Payload::Inline(vec![b'f'; 5 * PAGE].into()), ..job("f") }).await;
     let good = t.submit(job("g")).await;

@@ -59,6 +59,11 @@ fn attempts_that_are_not_counted_are_noticed() {
 }
 
 #[test]
+fn a_panic_in_the_writer_is_noticed() {
+    assert_noticed(KnownBad::PanicInWriter, CONTRACT, "13", "breaks the rules [13]");
+}
+
+#[test]
 fn every_mistake_has_its_check() {
     let checks = include_str!("known_bad.rs");
     for bad in KnownBad::ALL {

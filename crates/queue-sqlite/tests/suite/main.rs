@@ -15,6 +15,7 @@ mod keys;
 #[cfg(feature = "known-bad")]
 mod known_bad;
 mod opening;
+mod retention;
 mod scrub;
 mod sealed;
 mod setup;

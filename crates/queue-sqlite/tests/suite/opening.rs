@@ -14,6 +14,27 @@ fn refused(dir: &TempDir) -> OpenError {
 }
 
 #[tokio::test]
+async fn a_data_directory_may_have_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"data-\xff\xfe"));
+    let clock = kvern_queue::Clock::manual(crate::setup::EPOCH);
+    let queue = crate::setup::open(&odd, &clock);
+    // Enough keys for a few runs of them, which a start reads.
+    let mut first = Vec::new();
+    for number in 0..40 {
+        first.push(queue.submit(crate::setup::keyed("f", number)).await.expect("there is room").id);
+    }
+    queue.crash();
+    drop(queue);
+    let queue = crate::setup::open(&odd, &clock);
+    for (number, id) in (0..).zip(first) {
+        let again = queue.submit(crate::setup::keyed("f", number)).await.expect("a twin");
+        assert_eq!((again.id, again.duplicate), (id, true));
+    }
+}
+
+#[tokio::test]
 async fn a_second_server_is_refused_and_told_who_has_it() {
     let t = Setup::new();
     let error = refused(&t.dir);

@@ -143,7 +143,7 @@ impl Jailed {
                 // Nobody waited for the start.
                 Some(Report::Started { pid, .. }) => self.pid = pid,
                 Some(Report::Cannot(_) | Report::NoRoom(_)) | None => {
-                    self.kill_for_the_jail();
+                    self.kill_for_the_jail().await;
                     break End::JailLost;
                 }
             }
@@ -181,7 +181,7 @@ impl Jailed {
         let is_silent = killed.is_err() && self.end.is_none();
         if is_silent {
             tracing::warn!(pid = self.pid, "a jail does not answer: its function has stopped it, or outlives KILL");
-            self.kill_for_the_jail();
+            self.kill_for_the_jail().await;
             _ = timeout(KILL_PATIENCE_LEFT, self.buried()).await;
         }
         if is_silent || self.end == Some(End::JailLost) {
@@ -221,16 +221,16 @@ impl Jailed {
 
     /// What the jail would do, were it not killed or stopped: a function can do both, it has the same user. Without a
     /// cgroup, what had left the tree of its processes before is out of reach.
-    fn kill_for_the_jail(&self) {
-        record::kill(&self.record);
-        self.kill_group();
-        record::remove(&self.record);
-    }
-
-    fn kill_group(&self) {
-        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            _ = rustix::process::kill_process_group(pid, Signal::KILL);
-        }
+    async fn kill_for_the_jail(&self) {
+        let (record, pid) = (self.record.clone(), self.pid);
+        // It looks at all processes, and waits for those that it kills: nothing for a thread that others share. Once begun
+        // it comes to its end, whether or not somebody waits for it.
+        let killing = tokio::task::spawn_blocking(move || {
+            record::kill(&record);
+            kill_group(pid);
+            record::remove(&record);
+        });
+        _ = killing.await;
     }
 }
 
@@ -257,6 +257,12 @@ impl Display for NotStarted {
 }
 
 // === helpers ===
+
+fn kill_group(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
 
 /// There is no descriptor for it.
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]

@@ -12,6 +12,10 @@ const MANIFEST: &str = "\
 [functions.hold]
 exec = [\"sh\", \"-c\", \"until test -e go; do sleep 0.05; done\"]
 
+[functions.renewed]
+exec = [\"sleep\", \"1.2\"]
+keep = { succeeded = \"30d\" }
+
 [functions.overrun]
 exec = [\"sleep\", \"600\"]
 timeout = \"8s\"
@@ -97,6 +101,8 @@ fn a_clock_that_jumps_ends_no_lease_and_repeats_nothing() {
         // What comes after a jump works, and soon.
         ids.push(http.submit("once", "1"));
         assert_eq!(http.finished(&ids[ids.len() - 1])["state"], "succeeded");
+        // It runs for two renewals, so the leases of all that run are looked at before the next jump.
+        ran_once(&http.finished(&http.submit("renewed", "1")));
     }
     assert!(ids.is_sorted(), "ids grow: {ids:?}");
     for id in due.iter().chain(&flaky) {

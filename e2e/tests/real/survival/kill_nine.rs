@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kvern_e2e::crash::{BUSY, Length, Report, kills_at_every_write, random_kills};
+use kvern_e2e::crash::{BUSY, FINISH, Length, Report, kills_at_every_write, random_kills};
 use kvern_e2e::{Server, needs, until};
 
 /// The promises are one second and two. The other tests run beside this one, so the best of five counts.
@@ -13,7 +13,7 @@ const SERVER_AGAIN: Duration = Duration::from_secs(2);
 /// The short form, unless the environment says otherwise.
 fn length() -> Length {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()));
-    Length::from_environment(Length { kills: 8, points: Some(2), seed })
+    Length::from_environment(Length { kills: 8, points: Some(2), seed, finish: FINISH })
 }
 
 fn says(report: &Report) {
