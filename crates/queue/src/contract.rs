@@ -92,6 +92,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kvern_core::{FunctionName, Job, JobId, State};
+use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use {crate::events::Event, crate::job::Idempotency, kvern_core::Next};
 
@@ -242,7 +243,7 @@ pub trait Queue: Send + Sync + 'static {
 }
 
 /// What a returned submit survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Durability {
     /// A power cut: it is on disk.
     Fsync,
