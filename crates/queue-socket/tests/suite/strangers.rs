@@ -82,6 +82,8 @@ async fn another_release_is_told_and_waited_for() {
     let listener = std::os::unix::net::UnixListener::bind(&other).expect("it listens");
     let answering = std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().expect("a client");
+        let mut hello = [0; 16];
+        socket.read_exact(&mut hello).expect("a hello");
         socket.write_all(b"HTTP/1.1 400 Bad").expect("it hears");
     });
     let stranger = SocketQueue::open(&other).await.expect_err("no queue of ours");
