@@ -20,6 +20,7 @@ pub(crate) async fn to(session: &Session, question: Question) -> Option<Result<A
         }
         Question::Cancel(id) => queue.cancel(id).await.map(|job| Answer::Job(Box::new(job))),
         Question::Retry(id) => queue.retry(id).await.map(|job| Answer::Job(Box::new(job))),
+        Question::Forget(id) => queue.forget(id).await.map(|()| Answer::Done),
         Question::Pause(function, paused) => queue.pause(&function, paused).await.map(|()| Answer::Done),
         Question::Get(id) => queue.get(id).await.map(|job| Answer::Job(Box::new(job))),
         Question::Input(id) => queue.input(id).await.map(|input| Answer::Stored(Some(WireStored::of(&input)))),

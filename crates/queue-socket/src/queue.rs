@@ -271,6 +271,10 @@ impl Queue for SocketQueue {
         expect!(self.ask(question, Kind::Again).await?, Answer::Swept(swept) => swept)
     }
 
+    async fn forget(&self, id: JobId) -> Result<(), Error> {
+        expect!(self.ask(Question::Forget(id), Kind::Once).await?, Answer::Done => ())
+    }
+
     /// Closes the client: the queue goes on for others.
     async fn close(&self) {
         self.link.closing.cancel();

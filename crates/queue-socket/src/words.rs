@@ -38,6 +38,7 @@ pub(crate) enum Question {
     GiveBack(LeaseToken),
     Cancel(JobId),
     Retry(JobId),
+    Forget(JobId),
     Pause(FunctionName, bool),
     Get(JobId),
     Input(JobId),

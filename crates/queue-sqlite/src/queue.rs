@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::commits::CommitStats;
+use crate::forget::Forget;
 use crate::inbox::{End, Inbox};
 use crate::lease;
 use crate::list;
@@ -259,6 +260,11 @@ impl Queue for SqliteQueue {
     async fn sweep(&self, retention: &Retention, limit: usize) -> Result<Swept, Error> {
         let retention = retention.clone();
         self.shared.ask(0, |answer| Operation::Sweep(Sweep { retention, limit, answer })).await
+    }
+
+    async fn forget(&self, id: JobId) -> Result<(), Error> {
+        self.shared.memory().check_open()?;
+        self.shared.ask(0, |answer| Operation::Forget(Forget { id, answer })).await
     }
 
     async fn close(&self) {

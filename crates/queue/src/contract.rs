@@ -86,6 +86,11 @@
 //!     are kept, and once more comes, [`crate::log::LOG_IS_FULL`] after them. What is dropped is no error.
 //! 33. *finished jobs take no more than they may*: where those of a function take more than `keep.bytes`, sweeps forget the
 //!     oldest (by the end of their last attempt), of whatever outcome, until they do not; `stats` tells what they take.
+//!
+//! Forget
+//!
+//! 34. *a finished job is forgotten when told to*: `forget` does at once what a sweep does after `keep` (rule 29), and
+//!     that is durable; any other job gives [`Error::WrongState`].
 
 use std::fmt;
 
@@ -223,6 +228,12 @@ pub trait Queue: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Closed`].
     async fn sweep(&self, retention: &Retention, limit: usize) -> Result<Swept, Error>;
+
+    /// Forgets a finished job.
+    ///
+    /// # Errors
+    /// [`Error::UnknownJob`], [`Error::WrongState`].
+    async fn forget(&self, id: JobId) -> Result<(), Error>;
 
     /// Makes everything handed over durable, then refuses all further work. Idempotent.
     async fn close(&self);
