@@ -6,6 +6,9 @@ use kvern_core::FunctionName;
 
 /// Hears of attempts that ended elsewhere. Called on the path of jobs: returns at once.
 pub trait Hears: Send + Sync + 'static {
+    /// Jobs were leased.
+    fn leased(&self);
+
     /// An attempt's end is stored: everyone can see it now.
     fn settled(&self, ended: &Ended<'_>);
 }
@@ -28,5 +31,7 @@ pub struct Ended<'a> {
 pub struct Unheard;
 
 impl Hears for Unheard {
+    fn leased(&self) {}
+
     fn settled(&self, _: &Ended<'_>) {}
 }

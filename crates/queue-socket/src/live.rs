@@ -153,10 +153,11 @@ impl Live {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let waiter = self.live.lock().as_mut().and_then(|waiters| waiters.remove(&self.number));
-        if waiter.is_some() && self.is_lease {
-            if let Ok(frame) = encode(&(self.number, Question::Withdraw)) {
-                self.live.outbox.push(frame);
-            }
+        if waiter.is_some()
+            && self.is_lease
+            && let Ok(frame) = encode(&(self.number, Question::Withdraw))
+        {
+            self.live.outbox.push(frame);
         }
     }
 }

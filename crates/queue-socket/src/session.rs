@@ -196,7 +196,12 @@ impl Session {
             leased = self.server.queue.lease(ask) => leased,
         };
         match leased {
-            Ok(leased) => self.give(number, leased).await,
+            Ok(leased) => {
+                if !leased.is_empty() {
+                    self.server.hears.leased();
+                }
+                self.give(number, leased).await;
+            }
             Err(error) => self.answer(number, Err(error)).await,
         }
     }

@@ -142,6 +142,7 @@ pub(crate) struct WireJob {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "almost every settlement is a finish, and it is boxed")]
 pub(crate) enum WireSettlement {
     Finish { outcome: Outcome, next: Next, result: Option<(String, WirePayload)>, attempt: Attempt, log: Bytes },
     Release,

@@ -36,6 +36,8 @@ use crate::submit::{Submit, inline_bytes};
 use crate::sweep::Sweep;
 use crate::window::Ready;
 
+/// The database in a data directory.
+pub const DATABASE_FILE: &str = "queue.db";
 /// The longest that a renewal waits until long attempts are marked.
 const MARKED_WITHIN: Duration = Duration::from_secs(1);
 const _: () =
@@ -367,5 +369,5 @@ impl Drop for SqliteQueue {
 
 /// Where the database of a data directory is.
 pub(crate) fn database(dir: &Path) -> PathBuf {
-    dir.join("queue.db")
+    dir.join(DATABASE_FILE)
 }

@@ -165,7 +165,7 @@ async fn a_new_server_hears_who_works() {
     let mut t = Setup::new().await;
     let worker = WorkerInfo { name: "w".to_owned(), functions: vec![(name(), "v1".to_owned())], seen_at: UnixMs(1) };
     t.client.announce(worker.clone()).await.expect("it is heard");
-    assert_eq!(t.served.as_ref().expect("it runs").server.workers(), [worker.clone()]);
+    assert_eq!(t.served.as_ref().expect("it runs").server.workers(), std::slice::from_ref(&worker));
     t.kill().await;
     let server = Arc::clone(&t.start().server);
     until("the worker is announced", || server.workers() == [worker.clone()]).await;
@@ -195,6 +195,8 @@ async fn a_server_that_drains_gives_no_more_leases_and_takes_what_ends() {
 struct Heard(Mutex<Vec<(String, &'static str, Duration, Duration)>>);
 
 impl Hears for Heard {
+    fn leased(&self) {}
+
     fn settled(&self, ended: &Ended<'_>) {
         let one = (ended.function.to_string(), ended.outcome, ended.wait, ended.run);
         self.0.lock().expect("no test panics here").push(one);
