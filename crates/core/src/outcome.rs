@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{ERROR_MESSAGE_BYTES_MAX, ERROR_TRACE_BYTES_MAX};
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The function returned; its output is the job's result.
     Succeeded,
