@@ -11,3 +11,4 @@ mod running_dev;
 mod secrets;
 mod sovereignty;
 mod survival;
+mod two_processes;
