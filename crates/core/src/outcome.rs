@@ -129,6 +129,13 @@ impl Failure {
         Self::new(FailureCode::Damaged, message)
     }
 
+    /// The failure of a call whose worker stopped or died, whoever finds that.
+    #[must_use]
+    pub fn cut_off_call() -> Self {
+        let message = "the worker went away in the middle of the call: it may have done a part of its work";
+        Self::new(FailureCode::Interrupted, message)
+    }
+
     /// The same failure with the stack trace, cut at [`ERROR_TRACE_BYTES_MAX`] (the end is kept: it names the line).
     #[must_use]
     pub fn with_trace(mut self, trace: impl Into<String>) -> Self {

@@ -128,7 +128,7 @@ impl QueuedCalls {
                 return Ok(job);
             }
             if job.state != State::Running && job.tally.attempts > 0 {
-                return Err(CallError::Failed(lost_worker()));
+                return Err(CallError::Failed(Failure::cut_off_call()));
             }
             tokio::select! {
                 // All only wait.
@@ -154,7 +154,6 @@ impl Invoke for QueuedCalls {
             (State::Succeeded, _) => reply(under_way).await,
             (State::Cancelled, _) => Err(CallError::Failed(Failure::new(FailureCode::Interrupted, "it was cancelled"))),
             (_, Some(failure)) if failure.code == FailureCode::Expired => Err(busy(name)),
-            (_, Some(failure)) if failure.code == FailureCode::Interrupted => Err(CallError::CutOff),
             (_, Some(failure)) => Err(CallError::Failed(failure)),
             (_, None) => Err(CallError::Broken(format!("job {} ended without a word", job.id))),
         }
@@ -289,11 +288,6 @@ fn too_large(max_bytes: u64) -> CallError {
 
 fn unreadable(error: &io::Error) -> CallError {
     CallError::Failed(Failure::new(FailureCode::BadInput, format!("the input could not be read: {error}")))
-}
-
-fn lost_worker() -> Failure {
-    let words = "the worker went away in the middle of the call: it may have done a part of its work";
-    Failure::new(FailureCode::Interrupted, words)
 }
 
 /// Nothing ran, or nothing is known of it.

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use kvern_core::{FunctionName, Outcome};
 use kvern_queue::{LeaseToken, Settlement};
+use tokio::sync::Notify;
 
 use crate::hears::{Ended, Hears};
 use crate::words::WireLeased;
 
 /// The attempts of one connection that have not ended.
 #[derive(Debug, Default)]
-pub(crate) struct Runs(Mutex<HashMap<LeaseToken, Run>>);
+pub(crate) struct Runs {
+    runs: Mutex<HashMap<LeaseToken, Run>>,
+    begun: Notify,
+}
 
 #[derive(Debug)]
 struct Run {
@@ -37,6 +41,24 @@ impl Runs {
             let wait = job.started_at.unwrap_or(job.ready_at).since(job.ready_at);
             runs.insert(*token, Run { function: job.function.clone(), wait });
         }
+        drop(runs);
+        self.begun.notify_waiters();
+    }
+
+    /// Returns once there is one. May be dropped.
+    pub(crate) async fn some(&self) {
+        loop {
+            // Made before the look, so that a begin in between is not missed.
+            let begun = self.begun.notified();
+            if !self.is_empty() {
+                return;
+            }
+            begun.await;
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     /// It ended, or its lease did.
@@ -54,7 +76,7 @@ impl Runs {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<LeaseToken, Run>> {
         // A map is whole at any time.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

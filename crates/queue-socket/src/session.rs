@@ -6,12 +6,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
+use kvern_core::limits::{LEASE_TTL, RENEW_EVERY};
 use kvern_queue::{Ask, Error, Event, Lease, LeaseToken, Leased, Settlement, Watch};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -29,6 +32,16 @@ use crate::words::{Answer, Number, Question, WireLeased, Word};
 const UNIT_BYTES: usize = 4 << 10;
 const UNITS: usize = 4 * FRAME_BYTES_MAX / UNIT_BYTES;
 
+/// A client that holds leases and has said nothing for so long gets no more of them.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+/// The longest wait of a lease, whatever was asked for: no timer holds a date that is further off.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+const _: () = {
+    assert!(SILENT_AFTER.as_millis() >= 4 * RENEW_EVERY.as_millis(), "a few late renewals are no silence");
+    assert!(SILENT_AFTER.as_millis() * 2 < LEASE_TTL.as_millis(), "it has ended before its leases do");
+};
+
 /// One connection.
 pub(crate) struct Session {
     pub(crate) server: Arc<Server>,
@@ -37,6 +50,7 @@ pub(crate) struct Session {
     pub(crate) runs: Runs,
     outbox: Outbox,
     leases: Mutex<HashMap<Number, CancellationToken>>,
+    heard_at: Mutex<Instant>,
     drain: CancellationToken,
     /// Cancelled when the connection is over.
     over: CancellationToken,
@@ -67,6 +81,7 @@ pub(crate) async fn serve(server: &Arc<Server>, number: u64, mut stream: UnixStr
         runs: Runs::default(),
         outbox,
         leases: Mutex::default(),
+        heard_at: Mutex::new(Instant::now()),
         drain: stop.drain.clone(),
         over: over.clone(),
     });
@@ -116,6 +131,7 @@ impl Session {
                 tracing::warn!("what came is no word of ours; the connection is closed");
                 return;
             };
+            *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             let units = u32::try_from(1 + bytes / UNIT_BYTES).unwrap_or(u32::MAX);
             match question {
                 Question::Withdraw => self.withdraw(number),
@@ -186,14 +202,25 @@ impl Session {
 
     /// Leases, unless the caller goes away before there is something.
     async fn lease(&self, number: Number, ask: Ask, withdrawn: &CancellationToken) {
-        let leased = tokio::select! {
-            biased;
-            () = withdrawn.cancelled() => return,
-            () = self.over.cancelled() => return,
-            // Answered by the end of the connection: an empty answer would be followed by the same question.
-            () = self.drain.cancelled() => return,
-            // A dropped lease leaves none behind (rule 11).
-            leased = self.server.queue.lease(ask) => leased,
+        let until = Instant::now() + ask.wait.min(WAIT_MAX);
+        let leased = loop {
+            let wait = until.saturating_duration_since(Instant::now());
+            tokio::select! {
+                biased;
+                () = withdrawn.cancelled() => return,
+                () = self.over.cancelled() => return,
+                // Answered by the end of the connection: an empty answer would be followed by the same question.
+                () = self.drain.cancelled() => return,
+                // A dropped lease leaves none behind (rule 11).
+                () = self.falls_silent() => {}
+                leased = self.server.queue.lease(Ask { wait, ..ask.clone() }) => break leased,
+            }
+            tokio::select! {
+                // All only wait.
+                () = withdrawn.cancelled() => return,
+                () = self.over.cancelled() => return,
+                () = self.speaks_again() => {}
+            }
         };
         match leased {
             Ok(leased) => {
@@ -204,6 +231,29 @@ impl Session {
             }
             Err(error) => self.answer(number, Err(error)).await,
         }
+    }
+
+    /// A client that holds leases renews them, twice a second. One that does not is stopped, or its machine has no time for
+    /// it: what it were given now would wait with it, and others may be there. Ticks only while it holds some.
+    async fn falls_silent(&self) {
+        loop {
+            self.runs.some().await;
+            sleep(RENEW_EVERY).await;
+            if self.is_silent() {
+                return;
+            }
+        }
+    }
+
+    async fn speaks_again(&self) {
+        while self.is_silent() {
+            sleep(RENEW_EVERY).await;
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        let heard_at = *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.runs.is_empty() && heard_at.elapsed() >= SILENT_AFTER
     }
 
     /// Sends leases in parts that fit. Those that cannot be sent go back.

@@ -134,7 +134,7 @@ async fn settle_unrun(
 
 /// The outcome of a call that began and was not allowed to end.
 fn cut_off() -> Outcome {
-    Outcome::Failed(Failure::new(FailureCode::Interrupted, "the worker stopped in the middle of the call"))
+    Outcome::Failed(Failure::cut_off_call())
 }
 
 /// The attempt itself, in the station's instance.
