@@ -33,6 +33,8 @@ pub(crate) struct FaultyQueue {
     pub(crate) is_scarce: Arc<AtomicBool>,
     /// Whether there is room for outcomes only: none for large results or new jobs.
     pub(crate) is_low: Arc<AtomicBool>,
+    /// Whether it cannot be reached: what is asked comes to nothing, or its answer does.
+    pub(crate) is_away: Arc<AtomicBool>,
 }
 
 impl FaultyQueue {
@@ -50,6 +52,7 @@ impl FaultyQueue {
             is_full: Arc::default(),
             is_scarce: Arc::default(),
             is_low: Arc::default(),
+            is_away: Arc::default(),
         }
     }
 
@@ -66,6 +69,11 @@ impl FaultyQueue {
     /// No faults, but room for outcomes only while this says so.
     pub(crate) fn low(inner: Arc<MemoryQueue>, is_low: Arc<AtomicBool>) -> Self {
         Self { is_low, ..Self::slow(inner, Duration::ZERO) }
+    }
+
+    fn reach(&self) -> Result<(), Error> {
+        let is_away = self.is_away.load(Ordering::Relaxed);
+        if is_away { Err(Error::Broken("a queue that cannot be reached".to_owned())) } else { Ok(()) }
     }
 
     async fn delay(&self) {
@@ -99,7 +107,11 @@ impl Queue for FaultyQueue {
         }
         // Before the lease: rule 11 allows a drop at any time.
         self.delay().await;
-        self.inner.lease(ask).await
+        self.reach()?;
+        let leased = self.inner.lease(ask).await?;
+        // Given, and nobody hears of it: such a lease runs out.
+        self.reach().inspect_err(|_| leased.iter().for_each(|leased| self.judge.excuse(leased.job.id)))?;
+        Ok(leased)
     }
 
     async fn renew(&self, leases: &[LeaseToken]) -> Result<Vec<LeaseState>, Error> {
@@ -107,6 +119,7 @@ impl Queue for FaultyQueue {
             return Err(Error::Broken("a lost connection".to_owned()));
         }
         self.delay().await;
+        self.reach()?;
         self.inner.renew(leases).await
     }
 
@@ -120,6 +133,7 @@ impl Queue for FaultyQueue {
             let why = "nothing was stored".to_owned();
             return Err(if self.dice.percent(50) { Error::NoSpace(why) } else { Error::Busy(why) });
         }
+        self.reach()?;
         let job = lease.token().job;
         let fault = self.dice.percent(self.faults);
         if fault && self.dice.percent(50) {
@@ -173,6 +187,7 @@ impl Queue for FaultyQueue {
 
     async fn append_log(&self, lease: LeaseToken, bytes: Bytes) -> Result<(), Error> {
         self.delay().await;
+        self.reach()?;
         self.inner.append_log(lease, bytes).await
     }
 
@@ -192,6 +207,7 @@ impl Queue for FaultyQueue {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(Error::NoSpace("a full disk".to_owned()));
         }
+        self.reach()?;
         self.inner.sweep(retention, limit).await
     }
 

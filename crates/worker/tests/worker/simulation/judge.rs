@@ -14,8 +14,12 @@ use kvern_runtime::{
 };
 use tokio::sync::Notify;
 use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 
 use super::dice::Dice;
+
+/// How the words begin that come when their attempt has ended; its job follows.
+pub(crate) const LATE: &str = "late words of ";
 
 /// Runs the fake and writes down every broken promise.
 #[derive(Clone)]
@@ -24,6 +28,8 @@ pub(crate) struct Judge {
     queue: Arc<MemoryQueue>,
     dice: Dice,
     book: Arc<Mutex<Book>>,
+    /// Words on their way whose attempts have ended.
+    late: TaskTracker,
 }
 
 #[derive(Default)]
@@ -63,7 +69,7 @@ struct Running<'a>(&'a Judge, FunctionName, Option<JobId>);
 
 impl Judge {
     pub(crate) fn new(fake: Fake, queue: Arc<MemoryQueue>, dice: Dice) -> Self {
-        Self { fake, queue, dice, book: Arc::default() }
+        Self { fake, queue, dice, book: Arc::default(), late: TaskTracker::new() }
     }
 
     /// The lease of this job is lost, and not through the worker's fault.
@@ -85,6 +91,12 @@ impl Judge {
 
     fn kills(&self, function: &FunctionName) -> Arc<Kills> {
         Arc::clone(self.book().kills.entry(function.clone()).or_default())
+    }
+
+    /// Returns once all late words have come.
+    pub(crate) async fn has_fallen_silent(&self) {
+        self.late.close();
+        self.late.wait().await;
     }
 
     /// The promises that were broken.
@@ -189,11 +201,21 @@ impl Instance for Watched {
         judge.check_record(context).await;
         let Self { inner, kills, born, .. } = self;
         let inner = inner.as_mut().expect("it is not stopped yet");
-        tokio::select! {
+        let outcome = tokio::select! {
             biased;
             outcome = inner.run(context, input, output, log) => outcome,
             () = kills.after(*born) => Outcome::Crashed(Failure::new(FailureCode::Crash, "killed")),
+        };
+        if judge.dice.percent(10) {
+            // What the process printed comes when its job is over, and others run.
+            let (log, after) = (Arc::clone(log), judge.dice.up_to(Duration::from_secs(3)));
+            let words = context.job.map_or_else(|| format!("{LATE}a call\n"), |job| format!("{LATE}{job}\n"));
+            judge.late.spawn(async move {
+                sleep(after).await;
+                log.write(words.as_bytes());
+            });
         }
+        outcome
     }
 
     fn is_usable(&mut self) -> bool {

@@ -1,9 +1,10 @@
 //! One random life of a worker.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kvern_core::limits::{INTERRUPTIONS_MAX, STRIKES_MAX};
+use kvern_core::limits::{INTERRUPTIONS_MAX, LEASE_TTL, STRIKES_MAX};
 use kvern_core::{FailureCode, Function, JobId, RetryPolicy, State, UnixMs};
 use kvern_queue::{Clock, Filter, MemoryQueue, NewJob, Queue};
 use kvern_runtime::fake::Act;
@@ -15,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::dice::Dice;
 use super::faulty::FaultyQueue;
-use super::judge::Judge;
+use super::judge::{Judge, LATE};
 use crate::support::{LONG, call, changed, function, turn_hands};
 
 /// The input under which every process dies.
 const POISON: &[u8] = b"poison";
 /// Most attempts that a function allows here.
 const ATTEMPTS_MAX: u32 = 3;
+/// More than a log of these has.
+const LOG_BYTES: usize = 1 << 20;
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 /// Nothing in here takes longer to end by itself.
 const ENDS_WITHIN: Duration = Duration::from_secs(900);
@@ -36,6 +39,8 @@ pub(crate) struct Life {
     jobs: Mutex<Vec<JobId>>,
     /// One reload at a time: a stale list would bring an old version back whose instances are still stopping.
     reloading: tokio::sync::Mutex<()>,
+    /// Whether the queue cannot be reached.
+    is_away: Arc<AtomicBool>,
     /// Whether everything may be waited for at the end.
     is_patient: bool,
 }
@@ -58,7 +63,8 @@ impl Life {
         }
         let is_patient = dice.percent(60);
         let (functions, jobs) = (Mutex::new(functions), Mutex::default());
-        Self { dice, clock, queue, fake, judge, functions, jobs, reloading: tokio::sync::Mutex::default(), is_patient }
+        let (reloading, is_away) = (tokio::sync::Mutex::default(), Arc::default());
+        Self { dice, clock, queue, fake, judge, functions, jobs, reloading, is_away, is_patient }
     }
 
     /// Lives it, and gives the promises that were broken.
@@ -75,6 +81,7 @@ impl Life {
             is_full: Arc::default(),
             is_scarce: Arc::default(),
             is_low: Arc::default(),
+            is_away: Arc::clone(&self.is_away),
             slowness: Duration::from_millis(u64::from(dice.between(0, 3)) * 50),
         };
         let chance = dice.clone();
@@ -114,6 +121,7 @@ impl Life {
         if timeout(LONG, answers).await.is_err() {
             broken.push("calls or reloads never ended".to_owned());
         }
+        self.judge.has_fallen_silent().await;
         hands.abort();
         broken.extend(judge_drain(drained.map(|drained| drained.expect("no panic")).ok()));
         broken.extend(self.judge_jobs().await);
@@ -149,7 +157,8 @@ impl Life {
             65..70 => self.fake.starts_take(name, dice.up_to(Duration::from_secs(3))),
             70..73 => self.reboot().await,
             73..75 => self.jump(),
-            75..90 => {
+            75..77 => self.go_away(others).await,
+            77..90 => {
                 let (worker, call) = (Arc::clone(worker), call(name, "call"));
                 let patience = dice.up_to(Duration::from_secs(20));
                 others.spawn(async move {
@@ -193,10 +202,30 @@ impl Life {
 
     /// The queue dies and comes back: all leases are lost.
     async fn reboot(&self) {
+        self.excuse_all_running().await;
+        self.queue.reboot();
+    }
+
+    /// The queue cannot be reached, as a rule for longer than a lease stands: it runs out, and the job runs again while the
+    /// worker does not know.
+    async fn go_away(self: &Arc<Self>, others: &mut JoinSet<()>) {
+        if self.is_away.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.excuse_all_running().await;
+        let (life, time) = (Arc::clone(self), LEASE_TTL.mul_f64(0.5 + 2.0 * self.dice.fraction()));
+        others.spawn(async move {
+            sleep(time).await;
+            // Those whose lease was given as it went.
+            life.excuse_all_running().await;
+            life.is_away.store(false, Ordering::Relaxed);
+        });
+    }
+
+    async fn excuse_all_running(&self) {
         let filter = Filter { states: vec![State::Running], ..Filter::default() };
         let page = self.queue.list(&filter, None, 500).await.expect("open");
         page.jobs.iter().for_each(|job| self.judge.excuse(job.id));
-        self.queue.reboot();
     }
 
     /// The wall clock goes forward or back. Leases know nothing of it, and nothing is forgotten that soon.
@@ -267,6 +296,11 @@ impl Life {
             };
             if job.state == State::Running && !self.judge.is_excused(id) {
                 broken.push(format!("{id} still runs"));
+            }
+            let log = self.queue.read_log(id, 0, LOG_BYTES).await.unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            if log.lines().any(|line| line.starts_with(LATE) && !line.ends_with(&id.to_string())) {
+                broken.push(format!("{id} has late words of another job in its log: {log}"));
             }
             if job.tally.interruptions > 0 && !self.judge.is_excused(id) {
                 broken.push(format!("{id} was interrupted without a cause"));

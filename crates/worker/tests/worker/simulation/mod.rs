@@ -4,9 +4,11 @@
 //! no more instances than allowed; when `run` has returned, nothing runs and nobody holds the worker. If nothing stops
 //! the worker, every job ends.
 //!
-//! `KVERN_SEED=n` runs one seed, `KVERN_SEEDS=n` so many; those in `seeds.txt` failed once and always run.
+//! `KVERN_SEED=n` runs one seed, `KVERN_SEEDS=n` so many; those in `seeds.txt` failed once and always run (`KVERN_KEPT` names
+//! another file).
 
 use std::env;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) mod dice;
@@ -18,6 +20,8 @@ use life::Life;
 
 /// Seeds of one run, unless the environment says otherwise.
 const SEEDS_DEFAULT: u64 = 1000;
+/// One a line.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/worker/simulation/seeds.txt");
 
 #[test]
 fn every_promise_holds_in_every_world() {
@@ -25,8 +29,7 @@ fn every_promise_holds_in_every_world() {
     if let Some(seed) = number("KVERN_SEED") {
         return live(seed);
     }
-    let kept = include_str!("seeds.txt").lines().filter(|line| !line.starts_with('#'));
-    kept.filter_map(|line| line.trim().parse().ok()).for_each(live);
+    kept().into_iter().for_each(live);
     let seeds = number("KVERN_SEEDS").unwrap_or(SEEDS_DEFAULT);
     // Each half in its own thread: a world is one thread's.
     std::thread::scope(|scope| {
@@ -36,6 +39,14 @@ fn every_promise_holds_in_every_world() {
             std::panic::resume_unwind(broken);
         }
     });
+}
+
+/// The seeds that failed once.
+fn kept() -> Vec<u64> {
+    let file = env::var_os("KVERN_KEPT").map_or_else(|| KEPT.into(), PathBuf::from);
+    let text = std::fs::read_to_string(&file).expect("the kept seeds");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.parse().unwrap_or_else(|_| panic!("`{line}` in {} is no seed", file.display()))).collect()
 }
 
 #[test]
@@ -58,5 +69,6 @@ fn record(seed: u64) -> (Vec<String>, String) {
 
 fn live(seed: u64) {
     let (broken, _) = record(seed);
-    assert!(broken.is_empty(), "seed {seed}: run it again with KVERN_SEED={seed}\n{}", broken.join("\n"));
+    let what = broken.join("\n");
+    assert!(broken.is_empty(), "seed {seed}: run it again with KVERN_SEED={seed}, keep it as a line of {KEPT}\n{what}");
 }
