@@ -55,8 +55,8 @@ pub fn kills_of_either(length: Length) -> Report {
             again.push(killed.elapsed());
         }
     });
-    evidence::quiet(&crowd.client.http);
-    let mut report = Report::judge("kills of gateway and worker", &gateway, &crowd, &lives);
+    let is_quiet = evidence::quiet(&crowd.client.http, length.finish);
+    let mut report = Report::judge("kills of gateway and worker", &gateway, &crowd, &lives, is_quiet);
     report.kills = length.kills;
     report.row("kills", length.kills.to_string());
     report.row("one killed: the next job begins after", again.to_string());
