@@ -35,7 +35,12 @@ fn every_acknowledged_job_survives_the_kill_of_either_process() {
         return;
     }
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()));
-    let report = kills_of_either(Length::from_environment(Length { kills: 6, points: None, seed }));
+    let report = kills_of_either(Length::from_environment(Length {
+        kills: 6,
+        points: None,
+        seed,
+        finish: Duration::from_secs(120),
+    }));
     let _ = std::io::Write::write_all(&mut std::io::stderr(), report.to_string().as_bytes());
     assert!(report.wrong.is_empty(), "{} violations, see above", report.wrong.len());
     assert!(report.cut_off > 0, "nothing was cut off: {report}");
