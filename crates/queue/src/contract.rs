@@ -1,4 +1,4 @@
-//! The Queue contract. Every adapter passes [`crate::conformance`], which has one test per rule, named after it.
+//! The Queue contract. Every adapter passes the suite in `conformance`, which has one test per rule, named after it.
 //!
 //! Submit
 //!
