@@ -21,6 +21,8 @@ from .settings import FULL, QUICK, Settings
 
 EXIT_OK, EXIT_BROKEN, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 WORK = install.BENCH / ".work"
+# A wait shorter than this is not worth a line.
+TOLD_SECONDS = 2.0
 PUBLISHED = install.REPOSITORY / "docs" / "benchmarks"
 
 
@@ -130,6 +132,9 @@ def run_case(bench: Bench, case: Case, number: int) -> Outcome:
     if reason:
         return _told(Outcome(case.key, number, NOT_RUN, reason))
     try:
+        waited = disk.wait_until_calm(bench.work)
+        if waited > TOLD_SECONDS:
+            say(f"waited {waited:.0f} s for the disk to be done with the case before")
         with bench.private_directory(case.key):
             return _told(Outcome(case.key, number, OK, values=case.run(bench)))
     except Exception as failure:  # noqa: BLE001 - whatever went wrong, the other cases still run and the report says it

@@ -21,7 +21,10 @@ class BenchFailure(Exception):
 
 
 class Service:
-    """Runs `argv` in a session of its own, so that what it leaves behind can be ended by its own group.
+    """Runs `argv` in a process group of its own, so that what it leaves behind can be ended as a group.
+
+    Not in a session of its own: where the kernel shares the processors between sessions first (autogroup), the load
+    generator would get half of the machine, whatever the server needs.
 
     With a `trace_file` the program runs under strace, which notes its fsyncs there.
     """
@@ -34,7 +37,7 @@ class Service:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 list(argv), cwd=directory, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True)
+                stdout=log, stderr=log, preexec_fn=os.setpgrp)
         _running.add(self)
 
     @property

@@ -26,6 +26,29 @@ class Refusals(unittest.TestCase):
         self.assertEqual(disk.file_system(Path("/proc/self")), "proc")
 
 
+class CalmDisk(unittest.TestCase):
+    """Times of rows of fsyncs, in milliseconds; each pause takes its length on a clock of the test's."""
+
+    def wait(self, rows):
+        now, rows = [0.0], iter(rows)
+
+        def pause(seconds):
+            now[0] += seconds
+
+        with mock.patch.object(disk.time, "monotonic", lambda: now[0]), mock.patch.object(disk.time, "sleep", pause), \
+                mock.patch.object(disk.os, "sync"), mock.patch.object(disk, "fsync_times_ms", lambda *_: next(rows)):
+            return disk.wait_until_calm(Path("/"))
+
+    def test_a_calm_disk_is_not_waited_for(self):
+        self.assertEqual(self.wait([[0.1, 4.9]]), 0.0)
+
+    def test_one_long_fsync_is_waited_for(self):
+        self.assertEqual(self.wait([[0.1, 90.0], [5.1], [0.2]]), 2 * disk.CALM_PAUSE_SECONDS)
+
+    def test_a_disk_that_is_never_calm_is_not_waited_for_without_end(self):
+        self.assertEqual(self.wait(iter(lambda: [90.0], None)), disk.CALM_SECONDS_MAX)
+
+
 class Choice(unittest.TestCase):
     def test_rows_and_cases_by_the_start_of_their_name(self):
         self.assertEqual({case.row for case in main.chosen("latency,cost")}, {"latency", "cost"})
@@ -50,7 +73,7 @@ class OneCase(unittest.TestCase):
     def run_case(self, run, needs=(), missing=None):
         bench = mock.Mock(private_directory=lambda key: contextlib.nullcontext(), tools=Tools())
         bench.tools.missing = missing or {}
-        with mock.patch.object(main, "say"):
+        with mock.patch.object(main, "say"), mock.patch.object(main.disk, "wait_until_calm", lambda _: 0.0):
             return main.run_case(bench, Case("row/case", "label", run, needs), 1)
 
     def test_values_are_kept(self):

@@ -2,7 +2,8 @@
 //! asks neither of them alone.
 //!
 //! [`random_kills`] kills at moments that nobody chose, while 50 and more jobs run. [`kills_at_every_write`] has the
-//! kernel's own debugger kill the server at its Nth write, sync or answer, for each N. Both end with a [`Report`], which
+//! kernel's own debugger kill the server at its Nth write, sync or answer, for each N. [`kills_of_either`] has gateway and
+//! worker as two processes, and kills now one and now the other. All end with a [`Report`], which
 //! the [judge](mod@crate::history::check) has written. The seed of a run decides what clients and killer draw; the machine
 //! decides the rest.
 
@@ -16,10 +17,12 @@ mod points;
 mod random;
 mod random_kills;
 mod report;
+mod two_processes;
 
 pub use points::kills_at_every_write;
 pub use random_kills::random_kills;
 pub use report::Report;
+pub use two_processes::kills_of_either;
 
 /// From so many running jobs on, a kill counts as one in the middle of the work.
 pub const BUSY: u64 = 50;

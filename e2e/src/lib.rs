@@ -14,9 +14,11 @@ pub mod nobody;
 pub mod processes;
 pub mod server;
 pub mod wait;
+pub mod worker;
 
 pub use browser::Page;
 pub use http::{Answer, Http};
 pub use nobody::Nobody;
 pub use server::{Server, Start, kvern, kvern_under};
 pub use wait::{until, until_within};
+pub use worker::{Worker, socket_of};

@@ -21,7 +21,7 @@ pub struct Tally {
 }
 
 /// What follows an outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Next {
     /// The job succeeded.
     Succeed,

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{KEEP_BYTES_DEFAULT, KEEP_FAILED_DEFAULT, KEEP_SUCCEEDED_DEFAULT};
 use crate::name::FunctionName;
 use crate::retry::RetryPolicy;
@@ -101,7 +103,7 @@ pub struct Scale {
 }
 
 /// `keep = { succeeded, failed, bytes }`. Cancelled jobs are kept as long as failed ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
     /// Jobs that succeeded, with their results, this long after they finished.
     pub succeeded: Duration,

@@ -10,6 +10,10 @@ use crate::retry::RetryPolicy;
 use crate::state::State;
 use crate::time::UnixMs;
 
+/// The tag of a job that is a call: somebody waits for it, so it has one attempt and is erased when it ends. Its key has a
+/// colon, which no tag of a client has.
+pub const CALL_TAG: &str = "kvern:call";
+
 /// One accepted piece of asynchronous work. Input, result and log are read apart, so a list never carries payloads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -55,6 +59,12 @@ pub struct Job {
 // === impl Job ===
 
 impl Job {
+    /// Whether somebody waits for it as for a call.
+    #[must_use]
+    pub fn is_call(&self) -> bool {
+        self.tags.iter().any(|(key, _)| key == CALL_TAG)
+    }
+
     /// The number of its attempt: of the running one, else of the last; 0 before the first.
     #[must_use]
     pub fn attempt(&self) -> u32 {

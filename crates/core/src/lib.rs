@@ -20,7 +20,7 @@ pub mod time;
 pub use decide::{Next, Tally, next};
 pub use function::{Door, Function, Keep, Language, Memory, Mode, Route, Scale};
 pub use id::{Clockwork, JobId, Sequence};
-pub use job::{Attempt, Job, ResultInfo};
+pub use job::{Attempt, CALL_TAG, Job, ResultInfo};
 pub use name::FunctionName;
 pub use outcome::{Failure, FailureCode, Outcome};
 pub use retry::RetryPolicy;

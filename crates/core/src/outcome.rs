@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{ERROR_MESSAGE_BYTES_MAX, ERROR_TRACE_BYTES_MAX};
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The function returned; its output is the job's result.
     Succeeded,
@@ -127,6 +127,13 @@ impl Failure {
     pub fn damaged_input() -> Self {
         let message = "the stored input does not match its checksum; the disk or the file system damaged it";
         Self::new(FailureCode::Damaged, message)
+    }
+
+    /// The failure of a call whose worker stopped or died, whoever finds that.
+    #[must_use]
+    pub fn cut_off_call() -> Self {
+        let message = "the worker went away in the middle of the call: it may have done a part of its work";
+        Self::new(FailureCode::Interrupted, message)
     }
 
     /// The same failure with the stack trace, cut at [`ERROR_TRACE_BYTES_MAX`] (the end is kept: it names the line).

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Access;
 use crate::admit::Admission;
 use crate::error::{Code, Problem};
-use crate::functions::{Conditions, Entry, Functions};
+use crate::functions::{Conditions, Entry, Functions, Workers};
 use crate::health;
 use crate::metrics::Metrics;
 use crate::openapi;
@@ -43,6 +43,8 @@ pub struct Parts {
     pub functions: watch::Receiver<Arc<Functions>>,
     /// How functions fare on the worker's side.
     pub conditions: Conditions,
+    /// The names of the workers that are connected, where workers are other processes.
+    pub workers: Option<Workers>,
     /// What time it is.
     pub clock: Clock,
     /// Token, hosts and limits.
@@ -61,6 +63,7 @@ pub(crate) struct Gateway {
     invoke: Arc<dyn Invoke>,
     functions: watch::Receiver<Arc<Functions>>,
     conditions: Conditions,
+    workers: Option<Workers>,
     clock: Clock,
     access: Access,
     limits: Limits,
@@ -83,6 +86,7 @@ impl Gateway {
             invoke: parts.invoke,
             functions: parts.functions,
             conditions: parts.conditions,
+            workers: parts.workers,
             clock: parts.clock,
             access: Access::new(&parts.settings),
             admission: Admission::new(parts.settings.limits.body_bytes),
@@ -218,6 +222,11 @@ impl Gateway {
 
     pub(crate) fn conditions(&self) -> &Conditions {
         &self.conditions
+    }
+
+    /// The workers that are connected; none where the worker is in this process.
+    pub(crate) fn workers(&self) -> Option<Vec<String>> {
+        self.workers.as_ref().map(|workers| workers())
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -30,6 +30,9 @@ pub struct Condition {
 /// Tells how a function fares; from the binary, because the gateway does not know the worker.
 pub type Conditions = Arc<dyn Fn(&FunctionName) -> Condition + Send + Sync>;
 
+/// Tells the names of the workers that are connected.
+pub type Workers = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// One function.
 #[derive(Debug)]
 pub(crate) struct Entry {

@@ -22,6 +22,9 @@ struct Readiness {
     ready: bool,
     stopping: bool,
     queue: QueueReadiness,
+    /// Where workers are other processes: those that are connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<Vec<String>>,
     functions: Vec<FunctionReadiness>,
 }
 
@@ -50,6 +53,14 @@ pub(crate) fn metrics(metrics: &Metrics) -> Response {
     reply::whole(StatusCode::OK, OPEN_METRICS, metrics.to_text())
 }
 
+/// A gateway without a worker is ready: what it accepts is kept.
+fn ready(workers: Option<&[String]>) -> &'static str {
+    match workers {
+        Some([]) => "ready; no worker is connected: jobs are accepted and wait\n",
+        _ => "ready\n",
+    }
+}
+
 impl Gateway {
     /// `GET /readyz`: whether a submit would be accepted. A function that cannot start does not make the server unready,
     /// because its jobs are kept and the others run; `verbose` names it.
@@ -60,7 +71,7 @@ impl Gateway {
                 return Err(refuse::stopping());
             }
             room?;
-            return Ok(reply::whole(StatusCode::OK, TEXT, "ready\n"));
+            return Ok(reply::whole(StatusCode::OK, TEXT, ready(self.workers().as_deref())));
         }
         // Names and errors of functions are not for everyone, unlike the bare probe.
         self.access().check(head, true)?;
@@ -73,6 +84,7 @@ impl Gateway {
                 durability: self.queue().durability().to_string(),
                 error: room.err().map(|error| error.to_string()),
             },
+            workers: self.workers(),
             functions: self.function_readiness(),
         };
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

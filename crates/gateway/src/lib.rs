@@ -42,7 +42,7 @@ mod scrape;
 mod times;
 
 pub use dispatch::Parts;
-pub use functions::{Condition, Conditions, Functions};
+pub use functions::{Condition, Conditions, Functions, Workers};
 pub use job_json::job_json;
 pub use metrics::{FunctionMetrics, Metrics};
 pub use scrape::{HistogramReading, HistogramValues};

@@ -121,12 +121,16 @@ pub(crate) struct Serve {
     /// Where to listen [default: the socket that systemd passes in, or 127.0.0.1:8080].
     #[arg(long, env = "KVERN_LISTEN", value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
-    /// The data directory [default: /var/lib/kvern for root, ~/.local/share/kvern otherwise].
+    /// The data directory [default: /var/lib/kvern for root, ~/.local/share/kvern otherwise; kvern-worker for a worker].
     #[arg(long, env = "KVERN_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Where jobs are kept [default: sqlite, in the data directory].
+    /// Where jobs are kept: sqlite, in the data directory, or for a worker unix:PATH, the socket of its gateway
+    /// [default: sqlite].
     #[arg(long, env = "KVERN_QUEUE", value_name = "QUEUE")]
     pub(crate) queue: Option<String>,
+    /// Where a gateway serves its queue to workers [default: queue.sock in the data directory].
+    #[arg(long, env = "KVERN_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     /// Which parts to run.
     #[arg(long, env = "KVERN_ROLE", value_enum, default_value_t = Role::All)]
     pub(crate) role: Role,
@@ -149,6 +153,10 @@ pub(crate) struct Serve {
 pub(crate) enum Role {
     /// Gateway, queue and worker.
     All,
+    /// Gateway and queue; workers come to its socket.
+    Gateway,
+    /// A worker of the gateway that `--queue` names.
+    Worker,
 }
 
 /// `kvern invoke`

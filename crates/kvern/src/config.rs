@@ -10,13 +10,22 @@ pub(crate) const LISTEN: &str = "127.0.0.1:8080";
 
 /// The default data directory: the system's for root, the user's own otherwise.
 pub(crate) fn data_dir() -> Result<PathBuf, Stop> {
+    default_dir("kvern")
+}
+
+/// The default data directory of a worker apart from its gateway.
+pub(crate) fn worker_dir() -> Result<PathBuf, Stop> {
+    default_dir("kvern-worker")
+}
+
+fn default_dir(name: &str) -> Result<PathBuf, Stop> {
     if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/kvern"));
+        return Ok(Path::new("/var/lib").join(name));
     }
     let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     match base.or(home) {
-        Some(base) => Ok(base.join("kvern")),
+        Some(base) => Ok(base.join(name)),
         None => Err(Stop::usage("there is no home directory to keep data in").hint("name one with --data DIR")),
     }
 }

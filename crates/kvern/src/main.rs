@@ -3,6 +3,7 @@
 //! `cli.rs` has the verbs and flags, `verbs/` one file for each, `wire.rs` puts the server together: it is the only file
 //! that names concrete adapters.
 
+mod calls;
 mod cli;
 mod client;
 mod config;
@@ -18,6 +19,7 @@ mod port;
 mod print;
 mod project;
 mod reloads;
+mod roles;
 mod secrecy;
 mod show;
 mod signals;

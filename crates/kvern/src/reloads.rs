@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kvern_core::Function;
 use kvern_worker::Loaded;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,12 @@ impl End {
     /// The manifest had mistakes.
     pub(crate) fn mistaken(page: &str) -> Self {
         Self { mistakes: Some(page.to_owned()), functions: Vec::new() }
+    }
+
+    /// These functions were declared, and are run elsewhere.
+    pub(crate) fn declared(functions: &[Function]) -> Self {
+        let declared = |function: &Function| Reloaded { name: function.name.to_string(), version: None, error: None };
+        Self { mistakes: None, functions: functions.iter().map(declared).collect() }
     }
 }
 

@@ -21,11 +21,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("manifest", &["core"]),
     ("queue", &["core"]),
     ("queue-sqlite", &["core", "queue"]),
+    ("queue-socket", &["core", "queue"]),
     ("runtime", &["core"]),
     ("worker", &["core", "queue", "runtime"]),
     ("gateway", &["core", "queue", "runtime"]),
     ("console", &["core", "queue"]),
-    ("kvern", &["core", "manifest", "queue", "queue-sqlite", "runtime", "worker", "gateway", "console"]),
+    (
+        "kvern",
+        &["core", "manifest", "queue", "queue-sqlite", "queue-socket", "runtime", "worker", "gateway", "console"],
+    ),
 ];
 
 /// What `core` may have from outside: words about data, and nothing that waits, draws or touches the machine.

@@ -24,8 +24,9 @@ use crate::route::{Taken, route};
 use crate::units::{Length, Size};
 use crate::{Defaults, ServerSettings, bounds, written};
 
-/// The queue that there is.
+/// The queues that there are: in the data directory, or on the socket of a gateway.
 const QUEUE: &str = "sqlite";
+const SOCKET: &str = "unix:";
 
 /// The functions, in the order of the file.
 pub(crate) fn functions(
@@ -217,7 +218,8 @@ fn listen(given: &Given<String>, report: &mut Report<'_>) -> String {
 }
 
 fn queue(given: &Given<String>, report: &mut Report<'_>) -> String {
-    if given.value != QUEUE && !given.value.trim().is_empty() {
+    let is_known = given.value == QUEUE || given.value.strip_prefix(SOCKET).is_some_and(|path| !path.is_empty());
+    if !is_known && !given.value.trim().is_empty() {
         let message = format!("`{}`: {:?} is not a queue that this version has", given.path, shorten(&given.value));
         report.add(&given.span, message).hint(format!("write `\"{QUEUE}\"`, or remove the line: it is the default"));
     }

@@ -62,7 +62,7 @@ pub struct ServerSettings {
     pub listen: Option<String>,
     /// The data directory; a relative one already begins at [`Manifest::home`].
     pub data: Option<PathBuf>,
-    /// The queue: `sqlite`, the only one so far.
+    /// The queue: `sqlite`, or `unix:` and the path of a socket.
     pub queue: Option<String>,
     /// The host names that are allowed without a token, as [`host_name`] gives them.
     pub hosts: Vec<String>,

@@ -172,7 +172,8 @@ pub(crate) struct Server {
     ///
     /// Default: `/var/lib/kvern` for root and `~/.local/share/kvern` for others. Jobs outlive the folder of the code.
     pub(crate) data: Field<String>,
-    /// Where jobs are queued: `"sqlite"`, in the data directory; this version has no other.
+    /// Where jobs are queued: `"sqlite"`, in the data directory, or for a worker apart from its gateway `"unix:PATH"`, the
+    /// socket of that gateway.
     ///
     /// Default: `"sqlite"`. It is built in and needs no second service.
     pub(crate) queue: Field<String>,

@@ -1,17 +1,22 @@
-//! Forget: a finished job goes, with its input, result, log and key.
+//! Forget: a finished job goes, with its input, result, log and key: once its time is over, or when somebody says so.
 
 use std::path::PathBuf;
 
 use kvern_core::id::Sequence;
 use kvern_core::{JobId, State, UnixMs};
+use kvern_queue::Error;
 use rusqlite::{OptionalExtension, Result as SqlResult, Row, params};
 
+use crate::effects::Effects;
 use crate::keys;
 use crate::log;
+use crate::memory::Memory;
+use crate::operation::Step;
 use crate::rank::{Rank, in_index};
-use crate::rows::stored_time;
+use crate::rows::{self, stored_time};
+use crate::shared::Answer;
 use crate::stuck::{self, Bad};
-use crate::sweep::limit;
+use crate::sweep::{limit, runs};
 use crate::transaction::{Transaction, finished_bytes};
 
 pub(crate) const OLDEST: &str = concat!(
@@ -20,6 +25,16 @@ pub(crate) const OLDEST: &str = concat!(
     in_index!(),
     " ORDER BY pos, seq LIMIT ?4"
 );
+
+const ONE: &str = "SELECT seq, random, key IS NOT NULL, CASE typeof(input) WHEN 'text' THEN input END, past, pos, input_bytes \
+                   FROM jobs WHERE seq = ?1";
+
+/// Forgets a finished job before its time.
+#[derive(Debug)]
+pub(crate) struct Forget {
+    pub(crate) id: JobId,
+    pub(crate) answer: Answer<()>,
+}
 
 /// A job to forget.
 struct Finished {
@@ -31,6 +46,37 @@ struct Finished {
     input_bytes: u64,
     input_file: Option<String>,
     has_past: bool,
+}
+
+impl Step for Forget {
+    /// Its files.
+    type Found = Vec<PathBuf>;
+
+    fn apply(&self, tx: &mut Transaction<'_, '_>) -> SqlResult<Result<Vec<PathBuf>, Error>> {
+        let id = self.id;
+        let (function, state) = match tx.find(id)? {
+            Ok(stored) => (usize::try_from(stored.function).unwrap_or(usize::MAX), stored.job.state),
+            Err(unknown) => return Ok(Err(unknown)),
+        };
+        let state = if runs(tx, id) { State::Running } else { state };
+        if !state.is_final() {
+            return Ok(Err(Error::WrongState { id, state }));
+        }
+        let mut files = Vec::new();
+        let job = tx.desk.connection.prepare_cached(ONE)?.query_row([rows::key(id)], |row| finished(row, state))?;
+        forget(tx, function, &job, &mut files)?;
+        keep_sequence(tx, 1)?;
+        Ok(Ok(files))
+    }
+
+    fn finish(self, files: Vec<PathBuf>, _: &mut Memory, effects: &mut Effects) {
+        effects.files.extend(files);
+        effects.answer_done(self.answer, Ok(()));
+    }
+
+    fn refuse(self, why: Error, _: &mut Memory, effects: &mut Effects) {
+        effects.answer_done(self.answer, Err(why));
+    }
 }
 
 /// Forgets at most `most` jobs of a function that reached this state at or before a time. How many, and whether there
@@ -101,25 +147,28 @@ fn oldest(
     let mut statement = tx.desk.connection.prepare_cached(OLDEST)?;
     let rank = Rank::of(state, 0);
     let values = params![function.cast_signed() as i64, rank.get(), stored_time(before), limit(most)];
-    let rows = statement.query_map(values, |row| {
-        let key: i64 = row.get(0)?;
-        let sequence = Sequence::from_bits(key.cast_unsigned());
-        Ok(Finished {
-            key,
-            id: JobId::new(sequence, row.get::<_, i64>(1)?.cast_unsigned()),
-            state,
-            finished_at: row.get(5)?,
-            has_key: row.get(2)?,
-            input_bytes: row.get::<_, i64>(6)?.cast_unsigned(),
-            input_file: row.get(3)?,
-            has_past: row.get(4)?,
-        })
-    })?;
+    let rows = statement.query_map(values, |row| finished(row, state))?;
     let mut found: Vec<Finished> = rows.collect::<SqlResult<_>>()?;
     // What cannot be removed stays for ever, and must not keep all others.
     let memory = tx.shared.memory();
     found.retain(|job| memory.bad(job.key).is_none());
     Ok(found)
+}
+
+/// A row of [`OLDEST`] or [`ONE`].
+fn finished(row: &Row<'_>, state: State) -> SqlResult<Finished> {
+    let key: i64 = row.get(0)?;
+    let sequence = Sequence::from_bits(key.cast_unsigned());
+    Ok(Finished {
+        key,
+        id: JobId::new(sequence, row.get::<_, i64>(1)?.cast_unsigned()),
+        state,
+        finished_at: row.get(5)?,
+        has_key: row.get(2)?,
+        input_bytes: row.get::<_, i64>(6)?.cast_unsigned(),
+        input_file: row.get(3)?,
+        has_past: row.get(4)?,
+    })
 }
 
 fn forget(tx: &mut Transaction<'_, '_>, function: usize, job: &Finished, files: &mut Vec<PathBuf>) -> SqlResult<()> {

@@ -25,11 +25,14 @@ pub fn holder(dir: &Path) -> Option<u32> {
 
 /// Holds the data directory until it is dropped. The kernel lets go of it when the process dies, however it dies.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub struct Lock(File);
 
 impl Lock {
-    /// Takes the directory, or says who has it.
-    pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
+    /// Takes the directory, or says who has it. Also for a server that keeps no queue in it.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`], [`OpenError::Directory`].
+    pub fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(LOCK_FILE);
         loop {
             let lock = Self::take_file(dir, &path)?;

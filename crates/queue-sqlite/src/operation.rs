@@ -4,6 +4,7 @@ use kvern_queue::Error;
 use rusqlite::Result as SqlResult;
 
 use crate::effects::Effects;
+use crate::forget::Forget;
 use crate::inbox::Inbox;
 use crate::log::AppendLog;
 use crate::long::MarkLong;
@@ -24,6 +25,7 @@ pub(crate) enum Operation {
     Submit(Box<Submit>),
     Settle(Box<Settle>),
     Redirect(Redirect),
+    Forget(Forget),
     Pause(Pause),
     AppendLog(AppendLog),
     MarkLong(MarkLong),
@@ -52,6 +54,7 @@ pub(crate) enum Found {
     Submit(<Submit as Step>::Found),
     Settle(<Settle as Step>::Found),
     Redirect(<Redirect as Step>::Found),
+    Forget(<Forget as Step>::Found),
     Pause(<Pause as Step>::Found),
     AppendLog(<AppendLog as Step>::Found),
     MarkLong(<MarkLong as Step>::Found),
@@ -78,7 +81,7 @@ impl Operation {
             Self::Submit(submit) => submit.bytes(),
             Self::Settle(settle) => settle.bytes(),
             Self::AppendLog(append) => append.bytes.len(),
-            Self::Redirect(_) | Self::Pause(_) | Self::MarkLong(_) | Self::Sweep(_) => 0,
+            Self::Redirect(_) | Self::Forget(_) | Self::Pause(_) | Self::MarkLong(_) | Self::Sweep(_) => 0,
         }
     }
 
@@ -93,6 +96,7 @@ impl Operation {
             Self::Submit(it) => it.apply(tx)?.map(Found::Submit),
             Self::Settle(it) => it.apply(tx)?.map(Found::Settle),
             Self::Redirect(it) => it.apply(tx)?.map(Found::Redirect),
+            Self::Forget(it) => it.apply(tx)?.map(Found::Forget),
             Self::Pause(it) => it.apply(tx)?.map(Found::Pause),
             Self::AppendLog(it) => it.apply(tx)?.map(Found::AppendLog),
             Self::MarkLong(it) => it.apply(tx)?.map(Found::MarkLong),
@@ -106,6 +110,7 @@ impl Operation {
             (Self::Submit(it), Ok(Found::Submit(found))) => it.finish(found, memory, effects),
             (Self::Settle(it), Ok(Found::Settle(found))) => it.finish(found, memory, effects),
             (Self::Redirect(it), Ok(Found::Redirect(found))) => it.finish(found, memory, effects),
+            (Self::Forget(it), Ok(Found::Forget(found))) => it.finish(found, memory, effects),
             (Self::Pause(it), Ok(Found::Pause(found))) => it.finish(found, memory, effects),
             (Self::AppendLog(it), Ok(Found::AppendLog(found))) => it.finish(found, memory, effects),
             (Self::MarkLong(it), Ok(Found::MarkLong(found))) => it.finish(found, memory, effects),
@@ -121,6 +126,7 @@ impl Operation {
             Self::Submit(it) => it.refuse(why, memory, effects),
             Self::Settle(it) => it.refuse(why, memory, effects),
             Self::Redirect(it) => it.refuse(why, memory, effects),
+            Self::Forget(it) => it.refuse(why, memory, effects),
             Self::Pause(it) => it.refuse(why, memory, effects),
             Self::AppendLog(it) => it.refuse(why, memory, effects),
             Self::MarkLong(it) => it.refuse(why, memory, effects),

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::commits::CommitStats;
+use crate::forget::Forget;
 use crate::inbox::{End, Inbox};
 use crate::lease;
 use crate::list;
@@ -35,6 +36,8 @@ use crate::submit::{Submit, inline_bytes};
 use crate::sweep::Sweep;
 use crate::window::Ready;
 
+/// The database in a data directory.
+pub const DATABASE_FILE: &str = "queue.db";
 /// The longest that a renewal waits until long attempts are marked.
 const MARKED_WITHIN: Duration = Duration::from_secs(1);
 const _: () =
@@ -261,6 +264,11 @@ impl Queue for SqliteQueue {
         self.shared.ask(0, |answer| Operation::Sweep(Sweep { retention, limit, answer })).await
     }
 
+    async fn forget(&self, id: JobId) -> Result<(), Error> {
+        self.shared.memory().check_open()?;
+        self.shared.ask(0, |answer| Operation::Forget(Forget { id, answer })).await
+    }
+
     async fn close(&self) {
         self.shared.memory().close(Error::Closed("it was asked to close".to_owned()));
         self.shared.inbox.end(End::Drain);
@@ -361,5 +369,5 @@ impl Drop for SqliteQueue {
 
 /// Where the database of a data directory is.
 pub(crate) fn database(dir: &Path) -> PathBuf {
-    dir.join("queue.db")
+    dir.join(DATABASE_FILE)
 }

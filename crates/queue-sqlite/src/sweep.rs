@@ -116,7 +116,8 @@ fn expire(tx: &mut Transaction<'_, '_>, left: &mut usize, cleaned: &mut Cleaned)
     Ok(())
 }
 
-fn runs(tx: &Transaction<'_, '_>, id: JobId) -> bool {
+/// Whether it runs, as far as this transaction has not ended that.
+pub(crate) fn runs(tx: &Transaction<'_, '_>, id: JobId) -> bool {
     !tx.ended.contains(&id) && tx.shared.memory().running.contains_key(&id)
 }
 

@@ -1,4 +1,4 @@
-//! The Queue contract. Every adapter passes [`crate::conformance`], which has one test per rule, named after it.
+//! The Queue contract. Every adapter passes the suite in `conformance`, which has one test per rule, named after it.
 //!
 //! Submit
 //!
@@ -86,12 +86,18 @@
 //!     are kept, and once more comes, [`crate::log::LOG_IS_FULL`] after them. What is dropped is no error.
 //! 33. *finished jobs take no more than they may*: where those of a function take more than `keep.bytes`, sweeps forget the
 //!     oldest (by the end of their last attempt), of whatever outcome, until they do not; `stats` tells what they take.
+//!
+//! Forget
+//!
+//! 34. *a finished job is forgotten when told to*: `forget` does at once what a sweep does after `keep` (rule 29), and
+//!     that is durable; any other job gives [`Error::WrongState`].
 
 use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use kvern_core::{FunctionName, Job, JobId, State};
+use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use {crate::events::Event, crate::job::Idempotency, kvern_core::Next};
 
@@ -223,6 +229,12 @@ pub trait Queue: Send + Sync + 'static {
     /// [`Error::Closed`].
     async fn sweep(&self, retention: &Retention, limit: usize) -> Result<Swept, Error>;
 
+    /// Forgets a finished job.
+    ///
+    /// # Errors
+    /// [`Error::UnknownJob`], [`Error::WrongState`].
+    async fn forget(&self, id: JobId) -> Result<(), Error>;
+
     /// Makes everything handed over durable, then refuses all further work. Idempotent.
     async fn close(&self);
 
@@ -242,7 +254,7 @@ pub trait Queue: Send + Sync + 'static {
 }
 
 /// What a returned submit survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Durability {
     /// A power cut: it is on disk.
     Fsync,

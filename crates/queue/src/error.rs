@@ -3,9 +3,10 @@
 use std::io;
 
 use kvern_core::{FunctionName, JobId, State};
+use serde::{Deserialize, Serialize};
 
 /// Every way in which a queue can say no. The text is for a person; the gateway maps the variant to a status.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// `max_queued` jobs of this function wait already. Nothing was stored. Try again later.
     #[error("the queue of `{function}` is full: {limit} jobs wait")]

@@ -81,9 +81,21 @@ impl Hub {
         if let Some(moves) = lock(&self.jobs).get(&id) {
             moves.send_replace(());
         }
+        self.tell_all(|| Event::Moved { id, function: function.clone(), state });
+    }
+
+    /// Tells everyone that something may have been missed.
+    pub fn tell_missed(&self) {
+        for moves in lock(&self.jobs).values() {
+            moves.send_replace(());
+        }
+        self.tell_all(|| Event::Missed);
+    }
+
+    fn tell_all(&self, event: impl FnOnce() -> Event) {
         let mut all = lock(&self.all);
         if let Some(sender) = all.as_ref()
-            && sender.send(Event::Moved { id, function: function.clone(), state }).is_err()
+            && sender.send(event()).is_err()
         {
             *all = None;
         }

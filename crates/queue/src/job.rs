@@ -32,7 +32,7 @@ pub struct NewJob {
 }
 
 /// An idempotency key, hashed with its scope so that the queue never sees a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
     /// Hash of function, token and key.
     pub key: [u8; 16],
@@ -41,7 +41,7 @@ pub struct Idempotency {
 }
 
 /// What a submit gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {
     /// The job.
     pub id: JobId,
@@ -53,7 +53,7 @@ pub struct Submitted {
 }
 
 /// What a worker asks for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ask {
     /// Who asks; [`WorkerInfo::name`].
     pub worker: String,
@@ -66,7 +66,7 @@ pub struct Ask {
 }
 
 /// Free slots of one function.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
     /// The function.
     pub function: FunctionName,
@@ -104,7 +104,7 @@ pub struct Leased {
 }
 
 /// What a renewal found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseState {
     /// It stands for another [`kvern_core::limits::LEASE_TTL`].
     Held,
@@ -143,7 +143,7 @@ pub enum Settlement {
 /// A list goes by [`crate::list::place`]: the milliseconds at which the job entered its state, then its id, both
 /// descending. A job that is queued or runs stands where it was accepted (`running` is not stored, so a lease does not
 /// move it), a scheduled job at its due time, a finished one at its finish.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub struct Filter {
     /// Of this function.
     pub function: Option<FunctionName>,
@@ -154,11 +154,11 @@ pub struct Filter {
 }
 
 /// Where a list goes on. Opaque; belongs to one filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor(pub String);
 
 /// A piece of a list, the latest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The jobs.
     pub jobs: Vec<Job>,
@@ -167,7 +167,7 @@ pub struct Page {
 }
 
 /// Counts of one function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FunctionStats {
     /// Waiting for a time.
     pub scheduled: u64,
@@ -188,7 +188,7 @@ pub struct FunctionStats {
 }
 
 /// Counts of everything, maintained and never counted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
     /// By function, in the order of names. Functions that never had a job may be missing.
     pub functions: Vec<(FunctionName, FunctionStats)>,
@@ -210,7 +210,7 @@ pub struct WorkerInfo {
 pub type Retention = Vec<(FunctionName, Keep)>;
 
 /// What a sweep did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Swept {
     /// Jobs failed because they expired before they ran.
     pub expired: usize,

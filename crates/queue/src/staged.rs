@@ -1,12 +1,20 @@
 //! Whose a staged file is: nobody's, and then it goes with the last payload that names it, or the queue's.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Removes the file of a staged payload unless a queue keeps it. Copies share the file.
 #[derive(Debug, Clone, Default)]
-pub struct Staged(Option<Arc<File>>);
+pub struct Staged(Option<Arc<Whose>>);
+
+#[derive(Debug)]
+enum Whose {
+    Ours(File),
+    /// The file belongs to another process, which is told by the end of this.
+    Elsewhere(Box<dyn Any + Send + Sync>),
+}
 
 #[derive(Debug)]
 struct File {
@@ -30,7 +38,23 @@ impl Staged {
     /// Of a file that is nobody's yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self(Some(Arc::new(File { path, is_kept: AtomicBool::new(false) })))
+        Self(Some(Arc::new(Whose::Ours(File { path, is_kept: AtomicBool::new(false) }))))
+    }
+
+    /// Of a file that another process looks after. `claim` is dropped with the last payload that names the file, whether a
+    /// queue keeps it or not.
+    #[must_use]
+    pub fn elsewhere(claim: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(Whose::Elsewhere(Box::new(claim)))))
+    }
+
+    /// The claim on a file that another process looks after.
+    #[must_use]
+    pub fn claim<T: Any>(&self) -> Option<&T> {
+        match self.0.as_deref()? {
+            Whose::Elsewhere(claim) => claim.downcast_ref(),
+            Whose::Ours(_) => None,
+        }
     }
 
     /// A row that names the file is about to be written: the queue removes it from now on.
@@ -44,7 +68,7 @@ impl Staged {
     }
 
     fn set_kept(&self, is_kept: bool) {
-        if let Some(file) = &self.0 {
+        if let Some(Whose::Ours(file)) = self.0.as_deref() {
             file.is_kept.store(is_kept, Ordering::Relaxed);
         }
     }

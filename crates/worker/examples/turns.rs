@@ -183,6 +183,10 @@ impl Queue for StubQueue {
         Err(Error::UnknownJob(id))
     }
 
+    async fn forget(&self, id: JobId) -> Result<(), Error> {
+        Err(Error::UnknownJob(id))
+    }
+
     async fn pause(&self, _function: &FunctionName, _paused: bool) -> Result<(), Error> {
         Ok(())
     }

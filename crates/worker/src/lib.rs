@@ -50,4 +50,5 @@ pub use drain::Drained;
 pub use functions::{LoadError, Loaded};
 pub use observer::{Observer, Settled, Silent, Started, Times};
 pub use settings::Settings;
+pub use sweeper::sweep;
 pub use worker::{Parts, Worker};

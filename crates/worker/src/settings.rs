@@ -35,6 +35,8 @@ pub struct Settings {
     /// Where the streamed input of a call goes while it is larger than what is held in memory. Emptied by whoever starts
     /// the worker: a server that is killed leaves files there.
     pub scratch_dir: PathBuf,
+    /// Whether it keeps house in the queue. One process does, by its own manifest: that which has the queue.
+    pub sweeps: bool,
     /// Draws the jitter of retries, in 0..1.
     pub chance: Arc<dyn Fn() -> f64 + Send + Sync>,
 }
@@ -62,6 +64,7 @@ impl Default for Settings {
             stop_grace: STOP_GRACE,
             start_time: START_TIME_DEFAULT,
             scratch_dir: std::env::temp_dir(),
+            sweeps: true,
             chance: Arc::new(rand::random::<f64>),
         }
     }
@@ -86,6 +89,7 @@ impl fmt::Debug for Settings {
             .field("stop_grace", &self.stop_grace)
             .field("start_time", &self.start_time)
             .field("scratch_dir", &self.scratch_dir)
+            .field("sweeps", &self.sweeps)
             .finish_non_exhaustive()
     }
 }

@@ -133,6 +133,8 @@ impl Settlements {
     fn log(&self, job: kvern_core::JobId, error: &Error) {
         if matches!(error, Error::StaleLease(_)) {
             tracing::info!(job_id = %job, "the outcome was refused: another attempt owns the job");
+        } else if matches!(error, Error::Unknown(_)) {
+            tracing::warn!(job_id = %job, %error, "whether an outcome was stored is unknown; if not, its job runs again");
         } else if !self.complained.swap(true, Ordering::Relaxed) {
             tracing::error!(job_id = %job, %error, "an outcome could not be stored; its job runs again later");
         }

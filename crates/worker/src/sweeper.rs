@@ -1,14 +1,12 @@
 //! Lets the queue do its housekeeping: expiry, overdue leases, retention. In small steps, and rarely while nothing moves.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kvern_core::limits::SWEEP_EVERY;
-use kvern_queue::{Stats, Swept};
+use kvern_queue::{Queue, Retention, Stats, Swept};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-
-use crate::worker::Shared;
 
 /// Jobs that one step handles.
 const STEP_JOBS: usize = 256;
@@ -17,8 +15,8 @@ const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// The longest time between sweeps; they become rarer while nothing moves.
 const SWEEP_EVERY_MAX: Duration = Duration::from_secs(64);
 
-/// Sweeps until `stop`.
-pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
+/// Sweeps until `stop`. Whoever leases jobs says so with `activity`. Also for a process that has a queue and no worker.
+pub async fn sweep(queue: &dyn Queue, retention: impl Fn() -> Retention, activity: &Notify, stop: &CancellationToken) {
     let mut wait = SWEEP_EVERY;
     let mut complained = false;
     loop {
@@ -26,14 +24,13 @@ pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
             biased;
             // All only wait. News of activity ends a long sleep, not the regular one.
             () = sleep(wait) => {}
-            () = shared.activity.notified(), if wait > SWEEP_EVERY => {
+            () = activity.notified(), if wait > SWEEP_EVERY => {
                 wait = SWEEP_EVERY;
                 continue;
             }
             () = stop.cancelled() => return,
         }
-        let retention = shared.floor(|floor, _| floor.retention());
-        let swept = match shared.queue.sweep(&retention, STEP_JOBS).await {
+        let swept = match queue.sweep(&retention(), STEP_JOBS).await {
             Ok(swept) => swept,
             Err(error) => {
                 if !complained {
@@ -49,7 +46,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, stop: &CancellationToken) {
         if swept.rescued > 0 {
             tracing::warn!(jobs = swept.rescued, "leases ran out; their jobs run again");
         }
-        wait = next_wait(wait, swept, &shared.queue.stats());
+        wait = next_wait(wait, swept, &queue.stats());
     }
 }
 

@@ -56,7 +56,11 @@ impl TaskKind {
                 let refuse_stopped = || shared.refuse_stopped();
                 shared.heartbeat.run(&*shared.queue, &stop, refuse_stopped).await;
             }
-            Self::Sweeper => sweeper::run(&shared, &stop).await,
+            Self::Sweeper if !shared.settings.sweeps => {}
+            Self::Sweeper => {
+                let retention = || shared.floor(|floor, _| floor.retention());
+                sweeper::sweep(&*shared.queue, retention, &shared.activity, &stop).await;
+            }
             Self::Announcer => announce::run(&shared, &stop).await,
         }
     }

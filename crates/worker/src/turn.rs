@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kvern_core::{Attempt, Failure, FailureCode, Job, Outcome, RetryPolicy, UnixMs, next};
+use kvern_core::{Attempt, Failure, FailureCode, Job, Next, Outcome, RetryPolicy, UnixMs, next};
 use kvern_queue::{LeaseToken, Leased, Payload, Queue, Settlement, Unreadable};
 use kvern_runtime::{Context, FunctionVersion, Input, Log};
 use tokio::time::{Instant, timeout as within};
@@ -62,9 +62,11 @@ pub(crate) async fn turn(station: &mut Station, work: JobWork) -> Slot {
 
     let ended = match holding.stop() {
         Some(stop) => Ended::Stopped(Why::Lease(stop)),
+        // It was cut off where we cannot see it, and whoever waits for a call is not to get it twice.
+        None if record.is_second_of_call() => Ended::Outcome(cut_off()),
         None => run(station, &record, input, &mut output, &log, &holding, lease.token()).await,
     };
-    let verdict = conclude(station, ended, output, function.timeout).await;
+    let verdict = record.verdict(conclude(station, ended, output, function.timeout).await);
 
     let has_run = !matches!(verdict, Verdict::Release { has_run: false });
     let (settlement, outcome) = match verdict {
@@ -130,6 +132,11 @@ async fn settle_unrun(
     slot
 }
 
+/// The outcome of a call that began and was not allowed to end.
+fn cut_off() -> Outcome {
+    Outcome::Failed(Failure::cut_off_call())
+}
+
 /// The attempt itself, in the station's instance.
 async fn run(
     station: &mut Station,
@@ -150,7 +157,7 @@ async fn run(
         job: Some(record.job.id),
         function: function.name.clone(),
         attempt: record.number(),
-        attempts_max: record.job.tally.attempts_max(&function.retry),
+        attempts_max: if record.job.is_call() { 1 } else { record.job.tally.attempts_max(&function.retry) },
         content_type: record.job.content_type.clone(),
         deadline: shared.clock.now().after(function.timeout),
         timeout: function.timeout,
@@ -295,10 +302,31 @@ impl Record {
         self.job.tally.attempts + 1
     }
 
+    /// A call has one attempt, also if the first was cut off.
+    fn is_second_of_call(&self) -> bool {
+        self.job.is_call() && self.job.tally.attempts > 0
+    }
+
+    /// What is done with the lease: a call that has begun is not given back, for it would run again.
+    fn verdict(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Release { has_run: true } if self.job.is_call() => Verdict::Finish(cut_off(), None),
+            verdict => verdict,
+        }
+    }
+
+    /// What follows an outcome: after a call, nothing.
+    fn next(&self, shared: &Shared, outcome: &Outcome, now: UnixMs) -> Next {
+        match next(self.job.tally.with(outcome), outcome, &self.retry, now, (shared.settings.chance)()) {
+            Next::RetryAt(_) | Next::RetryNow if self.job.is_call() => Next::Fail,
+            next => next,
+        }
+    }
+
     /// The settlement of an attempt with an outcome.
     fn finish(&self, shared: &Shared, outcome: &Outcome, result: Option<(String, Payload)>, log: Bytes) -> Settlement {
         let now = shared.clock.now();
-        let next = next(self.job.tally.with(outcome), outcome, &self.retry, now, (shared.settings.chance)());
+        let next = self.next(shared, outcome, now);
         let attempt = Attempt {
             number: self.number(),
             outcome: outcome.as_str().to_owned(),

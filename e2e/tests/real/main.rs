@@ -12,3 +12,4 @@ mod running_dev;
 mod secrets;
 mod sovereignty;
 mod survival;
+mod two_processes;

@@ -112,6 +112,7 @@ impl Server {
             invoke: Arc::clone(&theatre) as _,
             functions: receiver,
             conditions: Arc::new(broken),
+            workers: None,
             clock: clock.clone(),
             settings,
             metrics: Arc::clone(&metrics),

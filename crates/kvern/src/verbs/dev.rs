@@ -19,7 +19,7 @@ use crate::project::{self, Project};
 use crate::reloads::Book;
 use crate::verbs::serve;
 use crate::watch::Saves;
-use crate::wire::{self, Options, Reloader};
+use crate::wire::{self, Options, Parts, Place, Reloader};
 use crate::{port, signals};
 
 const FIRST_PORT: u16 = 8080;
@@ -53,11 +53,12 @@ pub(crate) async fn run(global: &Global, dev: &Dev) -> Outcome {
     // HUP is not ours: the terminal has gone.
     let asked = signals::reload(false)?;
     let mut server = wire::start(Options {
-        listener,
+        parts: Parts::All {
+            place: Place { listener, settings: gateway },
+            slots: kvern_worker::Settings::default().slots,
+        },
         data: dev.data.clone(),
         manifest: manifest.clone(),
-        gateway,
-        slots: kvern_worker::Settings::default().slots,
         drain: DRAIN,
         lines: Lines::EachJob,
     })

@@ -40,8 +40,10 @@ pub(crate) fn run(global: &Global, reload: &Reload) -> Outcome {
 }
 
 fn no_server(data: &Path) -> Stop {
-    Stop::new(Code::NotFound, format!("no server runs on the data directory {}", data.display()))
-        .hint("name its data directory with --data DIR; that of `kvern dev` is .kvern in its folder")
+    Stop::new(Code::NotFound, format!("no server runs on the data directory {}", data.display())).hint(
+        "name its data directory with --data DIR; that of `kvern dev` is .kvern in its folder, and a worker apart from \
+               its gateway has its own",
+    )
 }
 
 fn signal(pid: u32) -> Outcome {

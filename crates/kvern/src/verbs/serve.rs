@@ -8,60 +8,46 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Global, Role, Serve};
+use crate::cli::{Global, Serve};
 use crate::config;
 use crate::exit::{Code, Outcome, Stop};
 use crate::observe::Lines;
 use crate::reloads::{Book, End};
-use crate::wire::{self, Options, Reloader};
+use crate::roles::{self, Plan};
+use crate::wire::{self, Options, Parts, Place, Reloader};
 use crate::{manifest, passed, port, secrecy, signals, supervisor};
+
+/// The socket of a gateway, in its data directory.
+const SOCKET: &str = "queue.sock";
 
 /// Serves until TERM or INT.
 pub(crate) async fn run(global: &Global, serve: &Serve, passed: Option<std::net::TcpListener>) -> Outcome {
     init_log();
     secrecy::hide();
-    let Role::All = serve.role;
     let manifest = manifest::load(&serve.config)?;
-    let settings = manifest.server.clone();
-    check_queue(serve.queue.as_deref().or(settings.queue.as_deref()))?;
-    let address = place(serve, settings.listen.as_deref(), passed.as_ref())?;
-    let data = match serve.data.clone().or(settings.data) {
-        Some(data) => data,
-        None => config::data_dir()?,
+    let plan = roles::plan(serve, &manifest.server, passed.is_some())?;
+    let data = match (&plan, serve.data.clone()) {
+        (_, Some(data)) => data,
+        // What the manifest says is for the process that has the queue.
+        (Plan::Worker { .. }, None) => config::worker_dir()?,
+        _ => manifest.server.data.clone().map_or_else(config::data_dir, Ok)?,
     };
     config::check_data(&data, &manifest.home)?;
-    let token = config::token(global.token.clone())?;
-    let gateway = kvern_gateway::Settings {
-        token: token.as_deref().map(kvern_gateway::Token::new),
-        hosts: if serve.hosts.is_empty() { settings.hosts } else { serve.hosts.clone() },
-        insecure: serve.insecure,
-        ..kvern_gateway::Settings::default()
-    };
-    check_access(&gateway, address, passed.is_some())?;
-    if serve.insecure && !address.ip().is_loopback() && token.is_none() {
-        tracing::warn!(%address, "INSECURE: whoever reaches this address can run your functions and read their results");
-    }
-    let listener = match passed {
-        Some(passed) => {
-            tracing::info!(%address, "the socket was passed in");
-            TcpListener::from_std(passed)?
+    let slots = usize::try_from(serve.slots).unwrap_or(usize::MAX);
+    let parts = match plan {
+        Plan::All => Parts::All { place: place(global, serve, &manifest, passed)?, slots },
+        Plan::Gateway { socket } => {
+            let socket = std::path::absolute(socket.unwrap_or_else(|| data.join(SOCKET)))?;
+            Parts::Gateway { place: place(global, serve, &manifest, passed)?, socket }
         }
-        None => bind(address)?,
+        Plan::Worker { queue } => Parts::Worker { queue: std::path::absolute(queue)?, slots },
     };
     let shutdown = CancellationToken::new();
     signals::stop_on_signal(shutdown.clone())?;
     // A reload that is asked for too early must not end us.
     let asked = signals::reload(true)?;
-    let server = wire::start(Options {
-        listener,
-        data: data.clone(),
-        manifest,
-        gateway,
-        slots: usize::try_from(serve.slots).unwrap_or(usize::MAX),
-        drain: serve.drain,
-        lines: Lines::Log,
-    })
-    .await?;
+    let options = Options { parts, data: data.clone(), manifest, drain: serve.drain, lines: Lines::Log };
+    let server = wire::start(options).await?;
     // Only now is the data directory ours.
     let config = serve.config.clone();
     tokio::spawn(take_reloads(asked, Book::open(&data), server.reloader(), move || manifest::load(&config)));
@@ -74,8 +60,42 @@ pub(crate) async fn run(global: &Global, serve: &Serve, passed: Option<std::net:
     server.run(shutdown).await
 }
 
+/// Where clients find the gateway, and who may come.
+fn place(
+    global: &Global,
+    serve: &Serve,
+    manifest: &Manifest,
+    passed: Option<std::net::TcpListener>,
+) -> Result<Place, Stop> {
+    let address = address_of(serve, manifest.server.listen.as_deref(), passed.as_ref())?;
+    let token = config::token(global.token.clone())?;
+    let hosts = if serve.hosts.is_empty() { &manifest.server.hosts } else { &serve.hosts };
+    let settings = kvern_gateway::Settings {
+        token: token.as_deref().map(kvern_gateway::Token::new),
+        hosts: hosts.clone(),
+        insecure: serve.insecure,
+        ..kvern_gateway::Settings::default()
+    };
+    check_access(&settings, address, passed.is_some())?;
+    if serve.insecure && !address.ip().is_loopback() && token.is_none() {
+        tracing::warn!(%address, "INSECURE: whoever reaches this address can run your functions and read their results");
+    }
+    let listener = match passed {
+        Some(passed) => {
+            tracing::info!(%address, "the socket was passed in");
+            TcpListener::from_std(passed)?
+        }
+        None => bind(address)?,
+    };
+    Ok(Place { listener, settings })
+}
+
 /// Where to listen: what was passed in, the flag, the manifest, the default.
-fn place(serve: &Serve, manifest: Option<&str>, passed: Option<&std::net::TcpListener>) -> Result<SocketAddr, Stop> {
+fn address_of(
+    serve: &Serve,
+    manifest: Option<&str>,
+    passed: Option<&std::net::TcpListener>,
+) -> Result<SocketAddr, Stop> {
     let passed = passed.map(std::net::TcpListener::local_addr).transpose()?;
     let flag = serve.listen.as_deref().map(address).transpose()?;
     match passed::place(passed, flag)? {
@@ -114,7 +134,7 @@ pub(crate) async fn take_reloads(
 
 async fn reload(read: Result<Manifest, Stop>, reloader: &Reloader) -> End {
     match read {
-        Ok(manifest) => End::from(&reloader.reload(manifest).await[..]),
+        Ok(manifest) => reloader.reload(manifest).await,
         Err(stop) => {
             tracing::error!(error = %stop.what, "not reloaded; what ran before goes on");
             End::mistaken(&stop.to_string())
@@ -148,14 +168,6 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
 pub(crate) fn address(listen: &str) -> Result<SocketAddr, Stop> {
     kvern_manifest::listen_address(listen)
         .map_err(|bad| Stop::usage(format!("`{listen}` is {bad}")).hint("write it as 127.0.0.1:8080 or [::1]:8080"))
-}
-
-fn check_queue(queue: Option<&str>) -> Outcome {
-    match queue {
-        None | Some("sqlite") => Ok(()),
-        Some(other) => Err(Stop::usage(format!("`{other}` is not a queue that this version has"))
-            .hint("leave --queue out, or write `sqlite`: jobs are kept in the data directory")),
-    }
 }
 
 /// Logs to stderr: text for a terminal, JSON otherwise; `KVERN_LOG` sets the level.

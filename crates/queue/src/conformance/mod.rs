@@ -126,6 +126,7 @@ pub const RULES: &[Rule] = rules! {
     31 watch::the_end_is_heard,
     32 look::a_log_is_bounded,
     33 sweep::finished_jobs_take_no_more_than_they_may,
+    34 sweep::a_finished_job_is_forgotten_when_told_to,
 };
 
 #[cfg(test)]

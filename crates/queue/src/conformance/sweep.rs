@@ -1,4 +1,4 @@
-//! Rules 28 to 30 and 33: what time does to jobs, and what a want of room.
+//! Rules 28 to 30, 33 and 34: what time does to jobs, what a want of room, and who need not wait for either.
 
 use std::sync::Arc;
 
@@ -217,6 +217,42 @@ pub(super) async fn finished_jobs_take_no_more_than_they_may(subject: Arc<dyn Su
     let taken = t.stats_of("f").finished_bytes;
     t.queue.retry(waiting).await.expect("a dead letter");
     assert_eq!((taken, t.stats_of("f").finished_bytes), (RECORD_BYTES + 9000, 0), "what waits again is not finished");
+}
+
+pub(super) async fn a_finished_job_is_forgotten_when_told_to(subject: Arc<dyn Subject>) {
+    let t = Setup::new(subject).await;
+    let files = t.files();
+    let success = finished(&t, 1, async || t.succeed(t.lease_one("f").await).await).await;
+    let dead_letter = finished(&t, 2, async || t.fail(t.lease_one("f").await).await).await;
+    let cancelled = finished(&t, 3, async || drop(t.queue.cancel(newest(&t).await).await)).await;
+    let kept = finished(&t, 4, async || t.succeed(t.lease_one("f").await).await).await;
+    let running = t.submit(job("f")).await;
+    let leased = t.lease_one("f").await;
+    let scheduled = t.submit(NewJob { not_before: Some(t.clock.now().after(hours(1))), ..job("f") }).await;
+    let queued = t.submit(job("f")).await;
+    for id in [running, scheduled, queued] {
+        let before = t.get(id).await;
+        let answer = t.queue.forget(id).await;
+        let is_refused =
+            matches!(answer, Err(Error::WrongState { id: of, state }) if of == id && state == before.state);
+        assert!(is_refused, "forgetting a job that is {} gave {answer:?}", before.state);
+        assert_eq!(t.get(id).await, before);
+    }
+    for id in [success, dead_letter, cancelled] {
+        t.queue.forget(id).await.expect("it is finished");
+        check_forgotten(&t, id).await;
+        assert!(matches!(t.queue.forget(id).await, Err(Error::UnknownJob(unknown)) if unknown == id));
+    }
+    until("the files of forgotten jobs are gone", async || t.files() <= files + 1).await;
+    assert_eq!(t.stats_of("f").finished_bytes, t.finished_bytes("f").await);
+    let t = t.reopen().await;
+    for id in [success, dead_letter, cancelled] {
+        check_forgotten(&t, id).await;
+    }
+    assert_eq!((t.state(kept).await, t.count("f", State::Succeeded).await), (State::Succeeded, 1));
+    let twin = t.queue.submit(keyed("f", 1, 1)).await.expect("a twin");
+    assert!(twin.duplicate && twin.id == success, "a key outlives its job");
+    drop(leased);
 }
 
 fn zeros(bytes: usize) -> Payload {

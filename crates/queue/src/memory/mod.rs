@@ -232,6 +232,10 @@ impl Queue for MemoryQueue {
         self.with(|store| store.sweep(retention, limit, self.clock.now(), self.clock.monotonic()))
     }
 
+    async fn forget(&self, id: JobId) -> Result<(), Error> {
+        self.with(|store| store.forget_finished(id))
+    }
+
     async fn close(&self) {
         self.lock().close();
         self.changed.notify_waiters();

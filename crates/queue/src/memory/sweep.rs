@@ -65,6 +65,16 @@ impl Store {
         gone
     }
 
+    /// Forgets a job before its time.
+    pub(super) fn forget_finished(&mut self, id: JobId) -> Result<(), Error> {
+        let state = self.entry(id)?.job.state;
+        if !state.is_final() {
+            return Err(Error::WrongState { id, state });
+        }
+        self.forget(id);
+        Ok(())
+    }
+
     fn forget(&mut self, id: JobId) {
         let Some(entry) = self.jobs.remove(&id) else { return };
         for key in self.keys.values_mut().filter(|key| key.id == id) {

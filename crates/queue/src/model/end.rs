@@ -103,6 +103,7 @@ impl Side {
             refused.push(queue.append_log(token, b"late".as_slice().into()).await.err());
             refused.push(queue.cancel(token.job).await.err());
             refused.push(queue.retry(token.job).await.err());
+            refused.push(queue.forget(token.job).await.err());
         }
         refused.into_iter().map(|error| error.map(|error| self.names.error(&error))).collect()
     }

@@ -34,6 +34,9 @@ pub(super) enum Operation {
     Retry {
         job: u16,
     },
+    Forget {
+        job: u16,
+    },
     Pause {
         function: u8,
         paused: bool,
@@ -167,6 +170,7 @@ fn one_step() -> impl Strategy<Value = Operation> {
         2 => (pick(), 0u16..3000).prop_map(|(lease, bytes)| Operation::AppendLog { lease, bytes }),
         2 => any::<u16>().prop_map(|job| Operation::Cancel { job }),
         2 => any::<u16>().prop_map(|job| Operation::Retry { job }),
+        1 => any::<u16>().prop_map(|job| Operation::Forget { job }),
         1 => (0u8..3, any::<bool>()).prop_map(|(function, paused)| Operation::Pause { function, paused }),
     ]
 }

@@ -190,6 +190,12 @@ impl World<'_> {
         self.same("the answer to a retry", model, other, |names, job| names.job(job, now))
     }
 
+    pub(super) async fn forget(&mut self, pick: u16) -> Result<(), Difference> {
+        let Some(ids) = self.job(pick) else { return Ok(()) };
+        let (model, other) = (self.model.queue.forget(ids.0).await, self.other.queue.forget(ids.1).await);
+        self.same("the answer to a forget", model, other, |_, ()| ())
+    }
+
     pub(super) async fn pause(&mut self, of: u8, paused: bool) -> Result<(), Difference> {
         let of = function(of);
         let (model, other) = (self.model.queue.pause(&of, paused).await, self.other.queue.pause(&of, paused).await);
@@ -239,6 +245,7 @@ impl World<'_> {
                     side.queue.read_log(id, 0, 10).await.err(),
                     side.queue.cancel(id).await.err(),
                     side.queue.retry(id).await.err(),
+                    side.queue.forget(id).await.err(),
                 ];
                 kinds.map(|kind| kind.map(|error| side.names.error(&error)))
             })

@@ -124,6 +124,7 @@ impl<'a> World<'a> {
             Operation::AppendLog { lease, bytes } => self.append_log(*lease, *bytes).await,
             Operation::Cancel { job } => self.cancel(*job).await,
             Operation::Retry { job } => self.retry(*job).await,
+            Operation::Forget { job } => self.forget(*job).await,
             Operation::Pause { function, paused } => self.pause(*function, *paused).await,
             other => unreachable!("{other:?} is no single step"),
         }

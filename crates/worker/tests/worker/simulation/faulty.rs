@@ -153,6 +153,10 @@ impl Queue for FaultyQueue {
         self.inner.retry(id).await
     }
 
+    async fn forget(&self, id: JobId) -> Result<(), Error> {
+        self.inner.forget(id).await
+    }
+
     async fn pause(&self, function: &FunctionName, paused: bool) -> Result<(), Error> {
         self.inner.pause(function, paused).await
     }
