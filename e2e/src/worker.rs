@@ -14,7 +14,7 @@ pub struct Worker {
     /// Its data directory.
     pub data: PathBuf,
     home: PathBuf,
-    socket: PathBuf,
+    arguments: Vec<String>,
     process: Child,
 }
 
@@ -36,17 +36,18 @@ impl Worker {
     /// [`Worker::beside`], where there are several.
     #[must_use]
     pub fn named(gateway: &Server, name: &str) -> Self {
-        Self::of_socket(&gateway.home, &socket_of(gateway), &gateway.home.with_file_name(name))
+        Self::start(gateway, name, &[])
     }
 
-    /// A worker of whatever is, or will be, behind this socket.
-    ///
-    /// # Panics
-    /// If it cannot be started.
+    /// [`Worker::named`] with more arguments.
     #[must_use]
-    pub fn of_socket(home: &Path, socket: &Path, data: &Path) -> Self {
-        let process = launch(home, socket, data);
-        Self { data: data.to_owned(), home: home.to_owned(), socket: socket.to_owned(), process }
+    pub fn start(gateway: &Server, name: &str, arguments: &[&str]) -> Self {
+        let (home, data) = (gateway.home.clone(), gateway.home.with_file_name(name));
+        let queue = format!("unix:{}", socket_of(gateway).display());
+        let arguments: Vec<String> =
+            ["--queue", &queue].iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
+        let process = launch(&home, &data, &arguments);
+        Self { data, home, arguments, process }
     }
 
     /// What it wrote to its log so far.
@@ -75,7 +76,7 @@ impl Worker {
 
     /// Starts it again.
     pub fn restart(&mut self) {
-        self.process = launch(&self.home, &self.socket, &self.data);
+        self.process = launch(&self.home, &self.data, &self.arguments);
     }
 
     /// Waits for the end and gives how it ended.
@@ -98,11 +99,12 @@ impl Drop for Worker {
     }
 }
 
-fn launch(home: &Path, socket: &Path, data: &Path) -> Child {
+fn launch(home: &Path, data: &Path, arguments: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(log_file(data)).expect("a log file");
     Command::new(kvern())
-        .args(["serve", "--role", "worker", "--queue", &format!("unix:{}", socket.display()), "--data"])
+        .args(["serve", "--role", "worker", "--data"])
         .arg(data)
+        .args(arguments)
         .current_dir(home)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

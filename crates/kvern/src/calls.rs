@@ -123,9 +123,14 @@ impl QueuedCalls {
     async fn finished(&self, id: JobId) -> Result<Job, CallError> {
         let mut moves = self.house.queue.watch(Watch::Job(id));
         loop {
+            // Asked before the look: what has ended by then is told as it ended.
+            let is_cut = self.cut.is_cancelled();
             let job = self.house.queue.get(id).await.map_err(refused)?;
             if job.state.is_final() {
                 return Ok(job);
+            }
+            if is_cut {
+                return Err(if job.attempt() > 0 { CallError::CutOff } else { CallError::Stopping });
             }
             if job.state != State::Running && job.tally.attempts > 0 {
                 return Err(CallError::Failed(Failure::cut_off_call()));
@@ -134,9 +139,7 @@ impl QueuedCalls {
                 // All only wait.
                 _ = moves.next() => {}
                 () = sleep(LOOK_EVERY) => {}
-                () = self.cut.cancelled() => {
-                    return Err(if job.attempt() > 0 { CallError::CutOff } else { CallError::Stopping });
-                }
+                () = self.cut.cancelled() => {}
             }
         }
     }

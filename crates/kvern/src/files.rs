@@ -1,5 +1,6 @@
 //! The limit on open files: every connection, pipe and stored file of the server counts against it.
 
+use kvern_core::limits::{FILES_PER_SLOT, FILES_RESERVED};
 use kvern_gateway::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -18,6 +19,19 @@ pub(crate) fn fit(limits: Limits, slots: usize) -> Limits {
         );
     }
     limits
+}
+
+/// Raises the limit for a process that has `slots` and no clients.
+pub(crate) fn raise_for(slots: usize) {
+    let wanted = FILES_RESERVED + FILES_PER_SLOT * slots as u64;
+    let open_files = raised();
+    if open_files < wanted {
+        tracing::warn!(
+            open_files,
+            wanted,
+            "the limit on open files is low for so many slots (`ulimit -Hn`, or LimitNOFILE= of systemd)"
+        );
+    }
 }
 
 fn raised() -> u64 {

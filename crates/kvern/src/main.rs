@@ -1,7 +1,7 @@
 //! The kvern binary: reads the command line and does what its verb says.
 //!
-//! `cli.rs` has the verbs and flags, `verbs/` one file for each, `wire.rs` puts the server together: it is the only file
-//! that names concrete adapters.
+//! `cli.rs` has the verbs and flags, `verbs/` one file for each, `wire.rs` puts the server together: only it and the files
+//! below it name concrete adapters.
 
 mod calls;
 mod cli;

@@ -149,6 +149,7 @@ async fn gateway(bare: Bare, place: Place, socket: &Path, drain: Duration) -> Re
 
 async fn worker(bare: Bare, socket: &Path, slots: usize, drain: Duration) -> Result<Server, Stop> {
     let lock = take_directory(&bare.data)?;
+    crate::files::raise_for(slots);
     let queue = SocketQueue::open(socket).await.map_err(|error| cannot_connect(&error))?;
     let queue: Arc<dyn Queue> = queue;
     let functions = bare.manifest.functions.clone();

@@ -25,6 +25,8 @@ pub(crate) struct SocketStage {
 enum Held {
     Here(BytesMut),
     There(Claim),
+    /// Some of its bytes did not arrive.
+    Lost,
 }
 
 // === impl SocketStage ===
@@ -39,9 +41,7 @@ impl SocketStage {
         match answer.map_err(|_| Error::Busy(self.link.silent()))? {
             Ok(Answer::Refused(error)) | Err(Unanswered::Unsayable(error)) => Err(error),
             Ok(answer) => Ok(answer),
-            Err(Unanswered::NotAsked | Unanswered::CutOff) => {
-                Err(Error::Broken("the connection to the queue ended while a payload was handed over".to_owned()))
-            }
+            Err(Unanswered::NotAsked | Unanswered::CutOff) => Err(lost()),
         }
     }
 
@@ -58,21 +58,24 @@ impl SocketStage {
 impl Stage for SocketStage {
     async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
         self.bytes += bytes.len() as u64;
-        if let Held::Here(held) = &mut self.held {
-            if self.bytes <= INLINE_BYTES_MAX as u64 {
+        // Whoever is dropped or refused in the middle has lost the rest.
+        let (claim, begin) = match std::mem::replace(&mut self.held, Held::Lost) {
+            Held::Here(mut held) if self.bytes <= INLINE_BYTES_MAX as u64 => {
                 held.extend_from_slice(&bytes);
+                self.held = Held::Here(held);
                 return Ok(());
             }
-            let begin = std::mem::take(held).freeze();
-            let live = timeout(CONNECT_WITHIN, self.link.live_for_work()).await;
-            let claim = Claim::new(live.map_err(|_| Error::Busy(self.link.silent()))??);
-            self.send(&claim, begin).await?;
-            self.held = Held::There(claim);
-        }
-        match &self.held {
-            Held::There(claim) => self.send(claim, bytes).await,
-            Held::Here(_) => Ok(()),
-        }
+            Held::Here(held) => {
+                let live = timeout(CONNECT_WITHIN, self.link.live_for_work()).await;
+                (Claim::new(live.map_err(|_| Error::Busy(self.link.silent()))??), held.freeze())
+            }
+            Held::There(claim) => (claim, Bytes::new()),
+            Held::Lost => return Err(lost()),
+        };
+        self.send(&claim, begin).await?;
+        self.send(&claim, bytes).await?;
+        self.held = Held::There(claim);
+        Ok(())
     }
 
     fn bytes(&self) -> u64 {
@@ -80,9 +83,10 @@ impl Stage for SocketStage {
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Payload, Error> {
-        let claim = match std::mem::replace(&mut self.held, Held::Here(BytesMut::new())) {
+        let claim = match std::mem::replace(&mut self.held, Held::Lost) {
             Held::Here(held) => return Ok(Payload::Inline(held.freeze())),
             Held::There(claim) => claim,
+            Held::Lost => return Err(lost()),
         };
         let Answer::Finished(file) = self.ask(&claim, Question::Finish(claim.stage)).await? else {
             return Err(Error::Broken("the queue gave another answer".to_owned()));
@@ -91,4 +95,8 @@ impl Stage for SocketStage {
         let blob = file.map_or_else(|| Blob::new(std::path::PathBuf::new(), self.bytes, 0), |file| file.into_blob());
         Ok(Payload::Blob(Blob { staged: Staged::elsewhere(claim), ..blob }))
     }
+}
+
+fn lost() -> Error {
+    Error::Broken("the connection to the queue ended while a payload was handed over".to_owned())
 }

@@ -133,7 +133,8 @@ impl Serving {
 }
 
 async fn nothing_runs(queue: &dyn Queue) {
-    while queue.stats().functions.iter().any(|(_, counts)| counts.running > 0) {
+    // A queue that failed takes no end of theirs either.
+    while queue.health().is_ok() && queue.stats().functions.iter().any(|(_, counts)| counts.running > 0) {
         sleep(LOOK_EVERY).await;
     }
 }

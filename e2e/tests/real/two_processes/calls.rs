@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use kvern_e2e::{Server, until};
+use kvern_e2e::{Server, Worker, until};
 use rustix::process::Signal;
 
 use super::{all_ready, bytes, pair};
@@ -101,9 +101,30 @@ fn a_caller_that_goes_away_ends_the_call() {
 }
 
 #[test]
+fn a_worker_that_stops_cuts_a_call_off_for_good() {
+    let gateway = Server::start_with(&FILES, &["--role", "gateway"]);
+    let mut worker = Worker::start(&gateway, "worker", &["--drain", "2s"]);
+    all_ready(&gateway);
+    let http = gateway.http.clone();
+    let calling = std::thread::spawn(move || http.post("/v1/functions/held", ""));
+    until("the call to run", || (times_run(&gateway) == 1).then_some(()));
+    let _other = Worker::named(&gateway, "other");
+    until("the other to be there", || {
+        let verbose = gateway.http.get("/readyz?verbose").json();
+        (verbose["workers"].as_array()?.len() == 2).then_some(())
+    });
+    worker.signal(Signal::TERM);
+    assert!(worker.wait().success(), "{}", worker.log());
+    let told = calling.join().expect("no panic");
+    assert_eq!((told.status, times_run(&gateway)), (502, 1), "{}", told.text());
+    assert!(told.text().contains("the worker went away"), "{}", told.text());
+    nothing_is_left(&gateway);
+}
+
+#[test]
 fn a_stop_of_the_gateway_tells_the_caller() {
     let mut gateway = Server::start_with(&FILES, &["--role", "gateway", "--drain", "3s"]);
-    let _worker = kvern_e2e::Worker::beside(&gateway);
+    let _worker = Worker::beside(&gateway);
     all_ready(&gateway);
     let http = gateway.http.clone();
     let calling = std::thread::spawn(move || http.post("/v1/functions/held", ""));
