@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -9,6 +11,11 @@ use tokio::net::{TcpListener, TcpSocket};
 /// Connections that the kernel keeps for us until we accept them: as many as we serve at once. (It keeps fewer where
 /// `net.core.somaxconn` says so.) Whoever comes beyond has to ask again, a second later at the soonest.
 const BACKLOG: u32 = 4096;
+
+/// How long a port is tried whose holder is nowhere to be seen: a server that was killed leaves it, for a moment, to a child
+/// that it had just forked and that does not run its own program yet.
+const ORPHAN_WAIT: Duration = Duration::from_secs(1);
+const ORPHAN_STEP: Duration = Duration::from_millis(5);
 
 const LISTENING: &str = "0A";
 
@@ -25,6 +32,27 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// The same, after a server that has just been killed.
+pub(crate) fn listen_again(address: SocketAddr) -> io::Result<TcpListener> {
+    let began = Instant::now();
+    loop {
+        match listen(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && began.elapsed() < ORPHAN_WAIT
+                    && holding_process(address.port()).is_none() =>
+            {
+                sleep(ORPHAN_STEP);
+            }
+            tried => return tried,
+        }
+    }
+}
+
+fn holding_process(port: u16) -> Option<u32> {
+    listening(port).and_then(|listening| owner_of(&format!("socket:[{}]", listening.inode)))
 }
 
 /// The holder of a listening port, in words: `python3 (process 4121, of ada)`. Which process it is can be hidden from us:
@@ -81,7 +109,6 @@ fn user_name(uid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
-    use std::time::Duration;
 
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -104,6 +131,52 @@ mod tests {
             connected.map(std::mem::forget).err()
         });
         assert!(refused.is_none(), "nobody accepts yet, but the kernel does: {refused:?}");
+    }
+
+    /// A listening socket that no process holds: it is on its way from one end of a pair to the other.
+    fn nobodys() -> (SocketAddr, [std::os::fd::OwnedFd; 2]) {
+        use rustix::net::{
+            AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+            socketpair,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a pair");
+        let descriptors = [std::os::fd::AsFd::as_fd(&listener)];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)), "there is space for one");
+        sendmsg(&one, &[io::IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).expect("sent");
+        (address, [one, other])
+    }
+
+    #[tokio::test]
+    async fn a_port_that_a_dead_server_left_to_a_child_is_waited_for() {
+        let (address, pair) = nobodys();
+        let runtime = tokio::runtime::Handle::current();
+        let listening = std::thread::spawn(move || {
+            let _runtime = runtime.enter();
+            listen_again(address).map(drop)
+        });
+        drop(pair);
+        listening.join().expect("no panic").expect("it is free");
+    }
+
+    #[tokio::test]
+    async fn but_not_for_ever() {
+        let (address, _pair) = nobodys();
+        let began = Instant::now();
+        let error = listen_again(address).expect_err("it is taken");
+        assert!(error.kind() == io::ErrorKind::AddrInUse && began.elapsed() >= ORPHAN_WAIT, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_port_whose_holder_can_be_seen_is_refused_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let began = Instant::now();
+        listen_again(listener.local_addr().expect("an address")).expect_err("it is taken");
+        assert!(began.elapsed() < ORPHAN_WAIT);
     }
 
     #[test]

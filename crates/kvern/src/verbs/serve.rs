@@ -147,7 +147,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Binds, or says who holds the port.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Stop> {
-    port::listen(address).map_err(|error| match error.kind() {
+    port::listen_again(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             let stop = Stop::new(Code::Conflict, format!("port {} is taken", address.port()));
             let stop = match port::holder(address) {

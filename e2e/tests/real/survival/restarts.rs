@@ -17,9 +17,9 @@ const CLIENTS: usize = 10;
 const BEAT: Duration = Duration::from_millis(20);
 /// Between two restarts so many more must be accepted, and after the last.
 const BETWEEN: usize = 750;
-/// A second, at least: of the stretches between restarts the middle one was this fast. The others may hold a restart, or
-/// what the tests beside this one do.
-const RATE_MIN: f64 = 400.0;
+/// A second, at least, half of what is asked for: of the stretches between restarts the middle one was this fast. The
+/// others may hold a restart, or what the tests beside this one do.
+const RATE_MIN: f64 = 250.0;
 /// For whatever is slow on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
