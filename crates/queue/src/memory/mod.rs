@@ -61,6 +61,13 @@ impl MemoryQueue {
         self.tell(moved);
     }
 
+    /// Keeps only so many bytes of a job's log: what a running attempt wrote last, a kill may take along.
+    pub fn cut_log(&self, id: JobId, bytes: usize) {
+        if let Some(entry) = self.lock().jobs.get_mut(&id) {
+            entry.log.truncate(bytes);
+        }
+    }
+
     /// Takes the room for new jobs away, or gives it back: submits are refused meanwhile, and all else goes on.
     pub fn set_full(&self, is_full: bool) {
         self.lock().is_full = is_full;

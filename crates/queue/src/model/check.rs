@@ -88,7 +88,7 @@ impl World<'_> {
             self.same("a result", model, other, |_, stored| stored.map(bytes))?;
             let name = self.model.names.common(*model_id);
             // Lines of a running attempt may come a moment later.
-            if !self.unsure_logs.contains(&name) && !self.unsettled_logs.contains(&name) {
+            if !self.unsettled_logs.contains(&name) {
                 let model = self.model.queue.read_log(*model_id, 0, usize::MAX).await;
                 let other = self.other.queue.read_log(*other_id, 0, usize::MAX).await;
                 self.same("a log", model, other, |_, log| log)?;

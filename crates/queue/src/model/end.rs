@@ -36,13 +36,14 @@ impl World<'_> {
         let queue = self.lay_down();
         self.other.queue = self.subject.reopen(queue).await;
         self.wake_up(Arc::clone(&self.memory));
+        self.settle_logs().await?;
         self.check_everything().await
     }
 
     /// What was acknowledged before the last step is there; the step is there as a whole or not at all.
     pub(super) async fn dirty_reboot(&mut self, last: &Operation, seed: u64) -> Result<(), Difference> {
         let (before, jobs_before) = (Arc::new(self.memory.fork()), self.model.names.ids().len());
-        let mut logs_before = self.unsettled_logs.clone();
+        let logs_before = self.unsettled_logs.clone();
         self.subject.note_disk();
         self.step(last).await?;
         let queue = self.lay_down();
@@ -51,11 +52,29 @@ impl World<'_> {
         if let Err(not_kept) = self.check_content().await {
             self.model.names.keep(jobs_before);
             self.other.names.keep(jobs_before);
-            self.unsure_logs.append(&mut logs_before);
+            self.unsettled_logs = logs_before;
             self.wake_up(before);
             self.check_content().await.map_err(|not_lost| not_kept.and(&not_lost))?;
         }
+        self.settle_logs().await?;
         self.check_everything().await
+    }
+
+    /// A kill may take the last lines of a running attempt along: from here on the model has what the subject has kept.
+    async fn settle_logs(&mut self) -> Result<(), Difference> {
+        let unsettled = std::mem::take(&mut self.unsettled_logs);
+        for (model_id, other_id) in self.model.names.ids().iter().zip(self.other.names.ids()) {
+            if !unsettled.contains(&self.model.names.common(*model_id)) {
+                continue;
+            }
+            let model = self.model.queue.read_log(*model_id, 0, usize::MAX).await;
+            let other = self.other.queue.read_log(*other_id, 0, usize::MAX).await;
+            if let (Ok(model), Ok(other)) = (model, other) {
+                same("the log up to the last lines", &model.slice(..model.len().min(other.len())), &other)?;
+                self.memory.cut_log(*model_id, other.len());
+            }
+        }
+        Ok(())
     }
 
     /// The subject's queue with one holder, to die; the model stands in for it meanwhile.
@@ -71,7 +90,6 @@ impl World<'_> {
         self.news = News::new(&self.model, &self.other);
         self.open.clear();
         self.workers.clear();
-        self.unsure_logs.append(&mut self.unsettled_logs);
     }
 }
 

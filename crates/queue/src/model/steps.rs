@@ -218,7 +218,7 @@ impl World<'_> {
     pub(super) async fn read_log(&mut self, pick: u16, offset: u64, limit: usize) -> Result<(), Difference> {
         let Some((model_id, other_id)) = self.job(pick) else { return Ok(()) };
         let name = self.model.names.common(model_id);
-        if self.unsure_logs.contains(&name) || self.unsettled_logs.contains(&name) {
+        if self.unsettled_logs.contains(&name) {
             return Ok(());
         }
         let model = self.model.queue.read_log(model_id, offset, limit).await;

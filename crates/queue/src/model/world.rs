@@ -37,9 +37,8 @@ pub(super) struct World<'a> {
     pub(super) leases: Vec<Given>,
     /// Places in `leases` of those that may still stand.
     pub(super) open: Vec<usize>,
-    /// Jobs with log lines of a running attempt, and jobs that may have lost some.
+    /// Jobs with log lines of a running attempt, which a kill may take along.
     pub(super) unsettled_logs: BTreeSet<JobId>,
-    pub(super) unsure_logs: BTreeSet<JobId>,
     /// Workers that spoke since the last restart.
     pub(super) workers: BTreeSet<String>,
     pub(super) era: u16,
@@ -79,7 +78,6 @@ impl<'a> World<'a> {
             leases: Vec::new(),
             open: Vec::new(),
             unsettled_logs: BTreeSet::new(),
-            unsure_logs: BTreeSet::new(),
             workers: BTreeSet::new(),
             era: 0,
             era_ends: clock.now().after(ERA),
