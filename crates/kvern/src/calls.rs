@@ -16,10 +16,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use kvern_core::limits::PRIORITY_MAX;
-use kvern_core::{CALL_TAG, Failure, FailureCode, Function, FunctionName, Job, JobId, Size, State};
+use kvern_core::{CALL_TAG, Failure, FailureCode, Function, FunctionName, Job, JobId, State};
 use kvern_queue::{BlobReader, Clock, Error, NewJob, Payload, Queue, Stage, Watch};
 use kvern_runtime::body::Body;
 use kvern_runtime::{Call, CallError, Invoke, Reply};
+use kvern_worker::not_kept;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -86,16 +87,16 @@ impl QueuedCalls {
 
     /// Stores the input, as far as the function takes one of its size.
     async fn take_in(&self, body: Body, max_bytes: u64) -> Result<Payload, CallError> {
-        let mut stage = self.house.queue.stage().await.map_err(refused)?;
-        let mut pieces = pieces(body).await.map_err(|error| unreadable(&error))?;
+        let mut stage = self.house.queue.stage().await.map_err(not_kept)?;
+        let mut pieces = pieces(body).await.map_err(|error| CallError::unreadable(&error))?;
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| unreadable(&error))?;
+            let piece = piece.map_err(|error| CallError::unreadable(&error))?;
             if stage.bytes() + piece.len() as u64 > max_bytes {
-                return Err(too_large(max_bytes));
+                return Err(CallError::too_large(max_bytes));
             }
-            write(&mut *stage, &*self.house.queue, piece).await.map_err(refused)?;
+            write(&mut *stage, &*self.house.queue, piece).await.map_err(not_kept)?;
         }
-        stage.finish().await.map_err(refused)
+        stage.finish().await.map_err(not_kept)
     }
 
     async fn submit(&self, call: Call, function: &Function) -> Result<UnderWay, CallError> {
@@ -115,7 +116,7 @@ impl QueuedCalls {
         match self.house.queue.submit(job).await {
             Ok(submitted) => Ok(self.house.begin(submitted.id).await),
             Err(Error::Full { .. }) => Err(busy(name)),
-            Err(error) => Err(refused(error)),
+            Err(error) => Err(not_kept(error)),
         }
     }
 
@@ -125,7 +126,7 @@ impl QueuedCalls {
         loop {
             // Asked before the look: what has ended by then is told as it ended.
             let is_cut = self.cut.is_cancelled();
-            let job = self.house.queue.get(id).await.map_err(refused)?;
+            let job = self.house.queue.get(id).await.map_err(not_kept)?;
             if job.state.is_final() {
                 return Ok(job);
             }
@@ -239,7 +240,7 @@ impl Drop for UnderWay {
 
 /// The stored result as a reply. Its job stays for as long as somebody reads.
 async fn reply(under_way: UnderWay) -> Result<Reply, CallError> {
-    let stored = under_way.house.queue.result(under_way.id).await.map_err(refused)?;
+    let stored = under_way.house.queue.result(under_way.id).await.map_err(not_kept)?;
     let stored = stored.ok_or_else(|| CallError::Broken("a success without a result".to_owned()))?;
     let body = match stored.payload {
         Payload::Inline(bytes) => Body::Bytes(bytes),
@@ -282,24 +283,4 @@ async fn write(stage: &mut dyn Stage, queue: &dyn Queue, piece: Bytes) -> Result
 
 fn busy(function: FunctionName) -> CallError {
     CallError::Busy { function, retry_after_s: RETRY_AFTER_S }
-}
-
-fn too_large(max_bytes: u64) -> CallError {
-    let words = format!("the input is larger than {}; send less, or raise `max_input` in kvern.toml", Size(max_bytes));
-    CallError::Failed(Failure::new(FailureCode::BadInput, words))
-}
-
-fn unreadable(error: &io::Error) -> CallError {
-    CallError::Failed(Failure::new(FailureCode::BadInput, format!("the input could not be read: {error}")))
-}
-
-/// Nothing ran, or nothing is known of it.
-fn refused(error: Error) -> CallError {
-    match error {
-        Error::NoSpace(inner) => CallError::NoSpace(inner),
-        Error::Disk(inner) => CallError::Disk(inner),
-        Error::Busy(inner) => CallError::Scarce(inner),
-        Error::Closed(_) => CallError::Stopping,
-        error => CallError::Broken(error.to_string()),
-    }
 }

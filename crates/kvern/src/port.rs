@@ -52,14 +52,14 @@ pub(crate) fn listen_again(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn holding_process(port: u16) -> Option<u32> {
-    listening(port).and_then(|listening| owner_of(&format!("socket:[{}]", listening.inode)))
+    listening(port).and_then(owner_of)
 }
 
 /// The holder of a listening port, in words: `python3 (process 4121, of ada)`. Which process it is can be hidden from us:
 /// that of another user, or a `kvern serve` (`secrecy.rs`). Then at least whose it is can be said.
 pub(crate) fn holder(address: SocketAddr) -> Option<String> {
     let listening = listening(address.port())?;
-    let process = owner_of(&format!("socket:[{}]", listening.inode)).and_then(process);
+    let process = owner_of(listening).and_then(process);
     Some(process.unwrap_or_else(|| {
         let Listening { uid, .. } = listening;
         format!("a process of {} (uid {uid}); `ss -ltnp` as root shows which", user_name(uid))
@@ -88,11 +88,12 @@ fn listening_in(line: &str, port: u16) -> Option<Listening> {
     Some(Listening { uid: fields.get(7)?.parse().ok()?, inode: fields.get(9)?.parse().ok()? })
 }
 
-fn owner_of(link: &str) -> Option<u32> {
+fn owner_of(Listening { inode, .. }: Listening) -> Option<u32> {
+    let link = format!("socket:[{inode}]");
     let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
     pids.into_iter().find(|pid| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        descriptors.into_iter().any(|d| fs::read_link(d.path()).is_ok_and(|to| to.as_os_str() == link))
+        descriptors.into_iter().any(|d| fs::read_link(d.path()).is_ok_and(|to| to.as_os_str() == link.as_str()))
     })
 }
 
@@ -108,8 +109,14 @@ fn user_name(uid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::{AsFd, OwnedFd};
 
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+        socketpair,
+    };
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::*;
@@ -134,17 +141,13 @@ mod tests {
     }
 
     /// A listening socket that no process holds: it is on its way from one end of a pair to the other.
-    fn nobodys() -> (SocketAddr, [std::os::fd::OwnedFd; 2]) {
-        use rustix::net::{
-            AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
-            socketpair,
-        };
+    fn nobodys() -> (SocketAddr, [OwnedFd; 2]) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (one, other) =
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a pair");
-        let descriptors = [std::os::fd::AsFd::as_fd(&listener)];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let descriptors = [listener.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)), "there is space for one");
         sendmsg(&one, &[io::IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).expect("sent");

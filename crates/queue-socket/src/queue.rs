@@ -25,7 +25,7 @@ use crate::link::{Link, closed};
 use crate::live::{Live, Unanswered};
 use crate::look::look;
 use crate::stage::SocketStage;
-use crate::words::{Answer, Question, WireJob, WireSettlement};
+use crate::words::{Answer, Question, WAIT_MAX, WireJob, WireSettlement};
 
 /// The longest that a question waits for a connection.
 pub(crate) const CONNECT_WITHIN: Duration = SUBMIT_WITHIN;
@@ -33,8 +33,6 @@ pub(crate) const CONNECT_WITHIN: Duration = SUBMIT_WITHIN;
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The longest wait for the last words of a client that closes.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(1);
-/// The longest wait of a lease, whatever was asked for: no timer holds a date that is further off.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Leases that are renewed with one question.
 const RENEWALS_AT_ONCE: usize = 4096;
 

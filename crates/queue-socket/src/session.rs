@@ -26,7 +26,7 @@ use crate::outbox::{Outbox, outbox};
 use crate::runs::Runs;
 use crate::server::{Server, Stop};
 use crate::staging::{Place, Stages};
-use crate::words::{Answer, Number, Question, WireLeased, Word};
+use crate::words::{Answer, Number, Question, WAIT_MAX, WireLeased, Word};
 
 /// Bytes of questions that are being answered, in units of this many.
 const UNIT_BYTES: usize = 4 << 10;
@@ -34,8 +34,6 @@ const UNITS: usize = 4 * FRAME_BYTES_MAX / UNIT_BYTES;
 
 /// A client that holds leases and has said nothing for so long gets no more of them.
 const SILENT_AFTER: Duration = Duration::from_secs(3);
-/// The longest wait of a lease, whatever was asked for: no timer holds a date that is further off.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 const _: () = {
     assert!(SILENT_AFTER.as_millis() >= 4 * RENEW_EVERY.as_millis(), "a few late renewals are no silence");

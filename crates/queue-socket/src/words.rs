@@ -12,6 +12,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kvern_core::{Attempt, FunctionName, Job, JobId, Next, Outcome, State, UnixMs};
@@ -20,6 +21,9 @@ use kvern_queue::{
     Retention, Settlement, Stats, Stored, Submitted, Swept, WorkerInfo,
 };
 use serde::{Deserialize, Serialize};
+
+/// The longest wait of a lease, whatever was asked for: no timer holds a date that is further off.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The number that a client gives to a question.
 pub(crate) type Number = u64;

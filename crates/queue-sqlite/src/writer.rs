@@ -365,8 +365,7 @@ impl Writer<'_> {
             self.read_at = None;
             self.shared.memory().functions.iter_mut().for_each(|function| function.is_unreadable = false);
         }
-        let mut wanting = self.shared.memory().wanting_refill(only_gaps);
-        wanting.retain(|function| !self.cut.contains(function));
+        let mut wanting = self.wanting_refill(only_gaps);
         while let Some(function) = wanting.pop() {
             match refill(self.desk.connection, &self.shared, function) {
                 Ok(Refilled { damaged, is_cut }) => {
@@ -376,14 +375,19 @@ impl Writer<'_> {
                 Err(error) => self.leave_unread(function, &error),
             }
             if wanting.is_empty() {
-                wanting = self.shared.memory().wanting_refill(true);
-                wanting.retain(|function| !self.cut.contains(function));
+                wanting = self.wanting_refill(true);
             }
         }
         if !self.cut.is_empty() {
             // Whatever waits for the writer comes first.
             self.read_at = Some(Instant::now());
         }
+    }
+
+    fn wanting_refill(&self, only_gaps: bool) -> Vec<usize> {
+        let mut wanting = self.shared.memory().wanting_refill(only_gaps);
+        wanting.retain(|function| !self.cut.contains(function));
+        wanting
     }
 
     /// The others go on, and this one is tried again in a while: whoever waits for a job of it would ask again at once.

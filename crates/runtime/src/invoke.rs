@@ -8,10 +8,11 @@
 //! 3. Dropping the call, or the reply's stream, stops the attempt.
 //! 4. The reply begins when the function's first output byte or its outcome is known, whichever is first.
 
+use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kvern_core::{Failure, FunctionName};
+use kvern_core::{Failure, FailureCode, FunctionName, Size};
 
 use crate::body::Body;
 
@@ -93,4 +94,22 @@ pub enum CallError {
     /// The function failed, timed out or crashed.
     #[error("{0}")]
     Failed(Failure),
+}
+
+// === impl CallError ===
+
+impl CallError {
+    /// The input is more than the function takes.
+    #[must_use]
+    pub fn too_large(max_bytes: u64) -> Self {
+        let words =
+            format!("the input is larger than {}; send less, or raise `max_input` in kvern.toml", Size(max_bytes));
+        Self::Failed(Failure::new(FailureCode::BadInput, words))
+    }
+
+    /// The input did not come to its end.
+    #[must_use]
+    pub fn unreadable(error: &io::Error) -> Self {
+        Self::Failed(Failure::new(FailureCode::BadInput, format!("the input could not be read: {error}")))
+    }
 }

@@ -49,6 +49,7 @@ mod worker;
 pub use drain::Drained;
 pub use functions::{LoadError, Loaded};
 pub use observer::{Observer, Settled, Silent, Started, Times};
+pub use request::not_kept;
 pub use settings::Settings;
 pub use sweeper::sweep;
 pub use worker::{Parts, Worker};

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use kvern_core::limits::INLINE_BYTES_MAX;
-use kvern_core::{Failure, FailureCode, Size};
 use kvern_queue::{Error, Queue};
 use kvern_runtime::{Body, CallError, Input};
 use tokio::fs::{File, OpenOptions};
@@ -48,7 +47,7 @@ pub(crate) async fn gather(
         Body::Stream(pieces) => read(scratch_dir, pieces, max_bytes).await?,
     };
     if input.len() > max_bytes {
-        return Err(too_large(max_bytes));
+        return Err(CallError::too_large(max_bytes));
     }
     Ok(Request { content_type, input, _scratch: scratch })
 }
@@ -60,9 +59,9 @@ async fn read(
 ) -> Result<(Input, Option<Scratch>), CallError> {
     let mut head = BytesMut::new();
     while let Some(piece) = pieces.next().await {
-        head.extend_from_slice(&piece.map_err(|error| unreadable(&error))?);
+        head.extend_from_slice(&piece.map_err(|error| CallError::unreadable(&error))?);
         if head.len() as u64 > max_bytes {
-            return Err(too_large(max_bytes));
+            return Err(CallError::too_large(max_bytes));
         }
         if head.len() > INLINE_BYTES_MAX {
             return spill(scratch_dir, head.freeze(), pieces, max_bytes).await;
@@ -82,10 +81,10 @@ async fn spill(
     let mut len = head.len() as u64;
     file.write_all(&head).await.map_err(|error| no_scratch(&error))?;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| unreadable(&error))?;
+        let piece = piece.map_err(|error| CallError::unreadable(&error))?;
         len += piece.len() as u64;
         if len > max_bytes {
-            return Err(too_large(max_bytes));
+            return Err(CallError::too_large(max_bytes));
         }
         scratch_dir.queue.room().map_err(not_kept)?;
         file.write_all(&piece).await.map_err(|error| no_scratch(&error))?;
@@ -103,21 +102,14 @@ async fn create(scratch_dir: &Path) -> io::Result<(File, Scratch)> {
     Ok((file, Scratch(path)))
 }
 
-fn too_large(max_bytes: u64) -> CallError {
-    let words = format!("the input is larger than {}; send less, or raise `max_input` in kvern.toml", Size(max_bytes));
-    CallError::Failed(Failure::new(FailureCode::BadInput, words))
-}
-
-fn unreadable(error: &io::Error) -> CallError {
-    CallError::Failed(Failure::new(FailureCode::BadInput, format!("the input could not be read: {error}")))
-}
-
 fn no_scratch(error: &io::Error) -> CallError {
     not_kept(Error::of_io("the input of a call could not be kept", error))
 }
 
-/// The function never ran, so this is no failure of the function.
-fn not_kept(error: Error) -> CallError {
+/// What the queue said of a call whose function never ran, so this is no failure of the function. Also for calls that are
+/// jobs.
+#[must_use]
+pub fn not_kept(error: Error) -> CallError {
     match error {
         Error::NoSpace(inner) => CallError::NoSpace(inner),
         Error::Disk(inner) => CallError::Disk(inner),

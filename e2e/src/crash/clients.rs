@@ -12,6 +12,8 @@ use crate::history::{Client, Submit, Told};
 use crate::http::Http;
 use crate::wait::within;
 
+/// Threads that work at once.
+pub(super) const CLIENTS: u64 = 4;
 /// Jobs among which one is picked to be cancelled or looked at: those that still move.
 const RECENT: usize = 150;
 /// Large inputs that are kept for the comparison.
@@ -33,6 +35,9 @@ pub(super) struct Crowd {
     dead: Mutex<Vec<String>>,
 }
 
+/// Stops the clients when dropped.
+struct Stop<'a>(&'a Crowd);
+
 // === impl Crowd ===
 
 impl Crowd {
@@ -48,8 +53,16 @@ impl Crowd {
         }
     }
 
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+    /// Clients work for as long as this takes.
+    pub(super) fn at_work_while(&self, seed: u64, mut happens: impl FnMut()) {
+        std::thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                scope.spawn(move || self.work(Random::of(seed, client)));
+            }
+            // Also if this panics: the scope waits for the clients.
+            let _stop = Stop(self);
+            happens();
+        });
     }
 
     /// What tells the next job from all others.
@@ -58,7 +71,7 @@ impl Crowd {
     }
 
     /// Works until told to stop.
-    pub(super) fn work(&self, mut random: Random) {
+    fn work(&self, mut random: Random) {
         while !self.stop.load(Ordering::Relaxed) {
             let told = match random.below(20) {
                 0..=8 => Some(self.submit(&Plan::draw(self.note(), &mut random), &mut random)),
@@ -130,5 +143,13 @@ impl Crowd {
     fn wait_for_the_server(&self) {
         let is_there = || TcpStream::connect(self.client.http.address).is_ok();
         let _ = within(AWAY, || (is_there() || self.stop.load(Ordering::Relaxed)).then_some(()));
+    }
+}
+
+// === impl Stop ===
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
     }
 }

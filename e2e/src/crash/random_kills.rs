@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::clients::Crowd;
+use super::clients::{CLIENTS, Crowd};
 use super::random::Random;
 use super::report::{Report, Times, median, progress};
 use super::{AGAIN_WITHIN, BUSY, Length, evidence, figures, functions};
@@ -10,7 +10,6 @@ use crate::history::{Millis, now, witness};
 use crate::server::Server;
 use crate::wait::{until_within, within};
 
-const CLIENTS: u64 = 4;
 /// A kill comes once the functions have written fewer further bytes than this: about 70 for each start and each end, so
 /// that as a rule some dozen jobs end between two kills.
 const WRITTEN_MAX: u64 = 5_000;
@@ -58,13 +57,7 @@ pub fn random_kills(length: Length) -> Report {
         ready: Times::default(),
         again: Times::default(),
     };
-    std::thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let random = Random::of(length.seed, client);
-            scope.spawn(|| crowd.work(random));
-        }
-        // Also if this panics: the scope waits for the clients.
-        let _stop = Stop(&crowd);
+    crowd.at_work_while(length.seed, || {
         while killer.running.len() < length.kills {
             killer.strike(length.kills);
         }
@@ -80,15 +73,6 @@ pub fn random_kills(length: Length) -> Report {
     report.row("seed", length.seed.to_string());
     report.row("time", format!("{} s", began.elapsed().as_secs()));
     report
-}
-
-/// Stops the clients when dropped.
-struct Stop<'a>(&'a Crowd);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 // === impl Killer ===

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::clients::Crowd;
+use super::clients::{CLIENTS, Crowd};
 use super::random::Random;
 use super::report::{Report, Times};
 use super::{AGAIN_WITHIN, Length, evidence, functions};
@@ -13,7 +13,6 @@ use crate::server::Server;
 use crate::wait::{until_within, within};
 use crate::worker::Worker;
 
-const CLIENTS: u64 = 4;
 /// A kill comes once the functions have written fewer further bytes than this, or after a while in any case.
 const WRITTEN_MAX: u64 = 4_000;
 const BUSY_WITHIN: Duration = Duration::from_secs(20);
@@ -34,13 +33,7 @@ pub fn kills_of_either(length: Length) -> Report {
     let mut worker = Worker::beside(&gateway);
     let crowd = Crowd::new(gateway.http.clone());
     let (mut random, mut again) = (Random::of(length.seed, CLIENTS), Times::default());
-    std::thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let random = Random::of(length.seed, client);
-            scope.spawn(|| crowd.work(random));
-        }
-        // Also if this panics: the scope waits for the clients.
-        let _stop = Stop(&crowd);
+    crowd.at_work_while(length.seed, || {
         for kill in 0..length.kills {
             aim(&gateway, &mut random);
             let logged = witness::length(&gateway.home);
@@ -63,15 +56,6 @@ pub fn kills_of_either(length: Length) -> Report {
     report.row("seed", length.seed.to_string());
     report.row("time", format!("{} s", began.elapsed().as_secs()));
     report
-}
-
-/// Stops the clients when dropped.
-struct Stop<'a>(&'a Crowd);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 /// Waits until some jobs run, and then until more has begun and ended.

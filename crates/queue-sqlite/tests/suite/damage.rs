@@ -245,18 +245,8 @@ async fn a_page_that_cannot_be_read_keeps_no_other_job_from_being_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_cannot_be_read_hold_up_no_other_function_and_no_processor() {
     let t = Setup::new();
-    let bad = t.submit(NewJob { input: Payload::Inline(vec![b'f'; 5 * PAGE].into()), ..job("f") }).await;
     let good = t.submit(job("g")).await;
-    let (database, clock, dir) = t.stop().await;
-    drop(database);
-    let path = dir.path().join("queue.db");
-    let mut bytes = std::fs::read(&path).expect("the database");
-    // A page of the input, which names the next one.
-    let page = bytes.chunks_mut(PAGE).find(|page| page[4..PAGE / 2].iter().all(|byte| *byte == b'f')).expect("a page");
-    page[..4].fill(0xff);
-    std::fs::write(&path, bytes).expect("writes");
-
-    let t = Setup { queue: open(dir.path(), &clock), clock, dir };
+    let (t, bad) = with_a_page_that_cannot_be_read(t, job("f")).await;
     assert_eq!(t.lease("g", 9).await.iter().map(|leased| leased.job.id).collect::<Vec<_>>(), [good]);
     let rounds = t.queue.commits().rounds;
     let wants = vec![Want { function: name("f"), slots: 1 }];
